@@ -1,0 +1,74 @@
+/* What a model is, as data: every number the forward pass needs, none of the code.
+ *
+ * Filled by engine/models.c from config.json, preprocessor_config.json and generation_config.json (missing fields take
+ * the class defaults of the reference, docs/MODEL.md), checked again by the binder against the tensors' shapes. */
+#ifndef FR_ENGINE_DESC_H
+#define FR_ENGINE_DESC_H
+
+#include "../weights/weights.h"
+
+enum fr_act { FR_ACT_NONE, FR_ACT_QUICK_GELU, FR_ACT_GELU, FR_ACT_SILU, FR_ACTS };
+/* quick_gelu x*sigmoid(1.702x); gelu the erf form; silu x*sigmoid(x) */
+
+#define FR_MAX_BRANCHES 2
+
+struct fr_vit_desc {
+	const char *role;      /* tap prefix: "vision"; with two branches "clip" and "dino" */
+	int image, patch;      /* pixels per side */
+	int dim, heads, ffn;
+	int layers;            /* in the checkpoint */
+	int run;               /* layers that run: layers + 1 + vision_feature_layer */
+	float eps;
+	enum fr_act act;
+	int pre_ln;            /* a LayerNorm before layer 0 */
+	int patch_bias;
+	int layer_scale;
+};
+struct fr_text_desc {
+	int dim, layers, heads, kv_heads, head_dim, ffn, vocab, max_pos;
+	float eps;
+	double rope_theta, rope_factor; /* factor 1: no scaling; linear scaling divides positions by it */
+	int tied;              /* lm_head is the embedding table */
+};
+enum fr_resample { FR_BICUBIC, FR_BILINEAR, FR_LANCZOS, FR_NEAREST, FR_BOX, FR_HAMMING };
+enum fr_fit { FR_FIT_CROP /* shortest edge, centre crop */, FR_FIT_PAD /* pad to a square first */ };
+struct fr_image_desc {
+	enum fr_fit fit;
+	int resize;            /* shortest edge in pixels */
+	int crop;              /* side of the square crop; equals the encoder's image size */
+	enum fr_resample resample;
+	double rescale;        /* 1/255 */
+	float mean[3], std[3];
+	char id[64];           /* "pil-bicubic-crop336-<first 8 hex of sha256 of the numbers above as text>" */
+};
+struct fr_prompt_desc {
+	const char *chat;      /* default: "raw" */
+	const char *question;  /* default text, "<image>\n..." */
+	const char *opening;   /* "This image is": forced before the verdict, as pieces of the vocabulary */
+	const char *real, *fake; /* the two label words */
+	int image_id;          /* id of <image> */
+	int bos, eos[8], n_eos;
+};
+struct fr_model_desc {
+	char name[64];
+	const char *family;    /* "FakeVLM (LLaVA-1.5)": for `info` */
+	int demo;
+	int n_branch;
+	struct fr_vit_desc vit[FR_MAX_BRANCHES];
+	int n_image;           /* (image/patch)^2 rows that take the place of <image> */
+	enum fr_act proj_act;
+	int proj_dim;          /* inner width of the projector = text.dim for LLaVA */
+	int proj_bias;
+	struct fr_text_desc text;
+	struct fr_image_desc image;
+	struct fr_prompt_desc prompt;
+	double cal_temperature, cal_bias; /* default of the calibration head */
+};
+
+/* From the bytes of the three files; preprocessor and generation may be NULL (their defaults hold). */
+int fr_desc_parse(const uint8_t *config, size_t config_size, const uint8_t *preprocessor, size_t preprocessor_size,
+		  const uint8_t *generation, size_t generation_size, struct fr_model_desc *out, struct fr_error *err);
+/* The same from a source's members, with the source's name filled in. */
+int fr_desc_open(struct fr_source *src, struct fr_model_desc *out, struct fr_error *err);
+
+#endif

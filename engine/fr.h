@@ -1,0 +1,187 @@
+/* fr.h: the public boundary of libfr-run, the same that the command line uses.
+ *
+ * A model is the mapped weights with their description: immutable once loaded, shared by sessions. A session is one
+ * device with its KV cache and buffers, planned and taken once; it judges images and may be used by one thread at a
+ * time. All functions that return int return 0, or -1 with one sentence in *err. Strings are UTF-8, NUL-terminated. */
+#ifndef FR_H
+#define FR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FR_VERSION "0.1.0"
+
+enum fr_code {
+	FR_OK,
+	FR_E_USAGE,   /* an option or argument that cannot be meant */
+	FR_E_MODEL,   /* checkpoint, config or tokenizer missing, damaged or of another architecture */
+	FR_E_DEVICE,  /* a backend or an instruction set that is not there */
+	FR_E_MEMORY,  /* not enough memory, with the number asked for */
+	FR_E_NUMBERS, /* logits that are not finite */
+	FR_E_IO,      /* a file that cannot be opened, read or written */
+	FR_E_FORMAT,  /* bytes that are no image, or an image format that is not read */
+	FR_E_DAMAGED, /* a truncated or corrupt image */
+	FR_E_LIMIT    /* an image above --max-pixels or outside the supported proportions */
+};
+struct fr_error {
+	enum fr_code code;
+	char text[1024];
+};
+/* "usage", "model", "device", "memory", "numbers", "io", "format", "damaged", "limit": the `code` of a JSON error. */
+const char *fr_code_name(enum fr_code code);
+
+/* ---- model ---------------------------------------------------------------------------------------------------- */
+struct fr_model;
+struct fr_model_opts {
+	const char *path; /* a directory, or "demo" for the model inside the binary */
+};
+int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err);
+void fr_model_free(struct fr_model *model);
+/* The report of `fr-run info`: for people (json = 0) or as one JSON object. check = 1 also scans every weight for
+ * values that are not finite and fails naming the first such tensor. seqs and max_tokens size the memory plan. */
+int fr_model_info(const struct fr_model *model, FILE *out, int json, int check, struct fr_error *err);
+int fr_model_is_demo(const struct fr_model *model);
+const char *fr_model_name(const struct fr_model *model);    /* "fakevlm-7b", or the directory's own name */
+const char *fr_model_hash(const struct fr_model *model);    /* 64 hex digits: config, tokenizer, tensor table and
+                                                               a fixed sample of every tensor's bytes (docs/MODEL.md) */
+const char *fr_model_dtype(const struct fr_model *model);   /* "bf16", "f16", "f32" or "mixed" */
+const char *fr_model_preprocess(const struct fr_model *model); /* preprocess id, e.g. "pil-bicubic-crop336-clip" */
+
+/* ---- tokenizer of a model, without its weights ------------------------------------------------------------------ */
+struct fr_tokenizer;
+int fr_tokenizer_load(const char *model_path, struct fr_tokenizer **out, struct fr_error *err);
+void fr_tokenizer_free(struct fr_tokenizer *tok);
+/* text [len] bytes, NUL and invalid UTF-8 allowed -> malloc'd *ids [*n], the caller frees. */
+int fr_tokenizer_encode(const struct fr_tokenizer *tok, const char *text, size_t len, int bos, int32_t **ids, size_t *n,
+			struct fr_error *err);
+/* The piece of an id as the vocabulary spells it ("▁fake", "<0x0A>"), not NUL-terminated; -1 if id is out of range. */
+int fr_tokenizer_piece(const struct fr_tokenizer *tok, int32_t id, const char **piece, size_t *len);
+/* ids -> malloc'd bytes *text [*len] (+1 NUL), as the model's text: byte pieces joined, the leading space kept away
+ * as the reference does. */
+int fr_tokenizer_decode(const struct fr_tokenizer *tok, const int32_t *ids, size_t n, char **text, size_t *len,
+			struct fr_error *err);
+
+/* ---- session ---------------------------------------------------------------------------------------------------- */
+struct fr_session;
+struct fr_sampler {
+	float temperature; /* 0: greedy */
+	int top_k;         /* 0: all */
+	float top_p;       /* 1: all */
+	uint64_t seed;
+};
+struct fr_calibration {
+	double temperature, bias; /* P(fake) = sigmoid((l_fake - l_real) / temperature + bias) */
+	int fitted;               /* 1: fitted for this model's hash; 0: the built-in default */
+	char hash[65];            /* sha256 of the calibration file, "" if none */
+};
+/* Reads a calibration JSON file {"schema":1,"model_hash":...,"temperature":T,"bias":b}; refused when model_hash is not
+ * that of the model. */
+int fr_calibration_load(const char *path, const struct fr_model *model, struct fr_calibration *out, struct fr_error *err);
+
+struct fr_session_opts {
+	const char *backend;    /* "auto", "cpu", "cuda"; NULL: auto */
+	const char *isa;        /* "ref", "avx2", ...; NULL: the best this CPU has */
+	int threads;            /* 0: as many as this process may run on */
+	int batch;              /* images decoded together; 0: 1 */
+	int max_tokens;         /* generated tokens at most; 0: 512 */
+	int verdict_only;       /* stop after the verdict logits */
+	int kv_f32;             /* KV cache in float32 instead of float16 */
+	int authors_rule;       /* verdict from the text by the authors' rule */
+	const char *prompt;     /* NULL: the model's own question */
+	const char *chat;       /* "raw", "llava"; NULL: the model's own */
+	struct fr_sampler sampler;
+	struct fr_calibration calibration; /* temperature 0: the model's default */
+	double threshold;       /* p_fake >= threshold is fake; 0: 0.5 */
+	double band_lo, band_hi; /* lo <= p < hi is inconclusive; both 0: no band */
+	uint64_t max_pixels;    /* 0: 178956970, Pillow's own bomb limit */
+};
+int fr_session_new(const struct fr_model *model, const struct fr_session_opts *opts, struct fr_session **out,
+		   struct fr_error *err);
+void fr_session_free(struct fr_session *s);
+/* The memory plan (name, shape, dtype, bytes, lifetime) as it was taken. */
+void fr_session_plan(const struct fr_session *s, FILE *out);
+const char *fr_session_backend(const struct fr_session *s);     /* "cpu" */
+const char *fr_session_isa(const struct fr_session *s);         /* "avx2" */
+const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
+const char *fr_session_activations(const struct fr_session *s); /* "f32" */
+const char *fr_session_prompt(const struct fr_session *s);      /* the text as it is fed, "<image>" included */
+const char *fr_session_chat(const struct fr_session *s);
+
+enum fr_verdict { FR_NONE, FR_REAL, FR_FAKE, FR_INCONCLUSIVE, FR_UNPARSED };
+const char *fr_verdict_name(enum fr_verdict v); /* "real", "fake", "inconclusive", "unparsed"; NULL for FR_NONE */
+
+#define FR_MAX_WARNINGS 8
+/* What was found about one image; strings live as long as the callback runs. */
+struct fr_result {
+	size_t index;            /* the job's number, from 0 in input order */
+	const char *sha256;      /* of the file's bytes, 64 hex digits; NULL if it could not be read */
+	enum fr_verdict verdict;
+	int has_score;           /* p_fake and the logits are there */
+	double p_fake;
+	int calibrated;
+	float logit_real, logit_fake;
+	const char *opening;     /* "own", "forced" or NULL */
+	const char *text;        /* NULL under verdict_only */
+	size_t text_len;
+	enum fr_verdict text_verdict; /* FR_NONE under verdict_only */
+	const char *stop;        /* "eos", "length", "verdict" or NULL */
+	int prompt_tokens, generated_tokens;
+	const char *warnings[FR_MAX_WARNINGS];
+	int n_warnings;
+	struct fr_error error;   /* code FR_OK if all is well */
+	double ms_image, ms_vision, ms_prefill, ms_decode;
+};
+
+/* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end; bytes (owned by
+ * the caller until result() of that index) or, with bytes NULL, an error that becomes the result. Results come in
+ * input order. text() streams whole UTF-8 characters of the first unfinished image in input order; it may be NULL.
+ * stopped() is polled between tokens: non-zero ends the run after the results that are complete; may be NULL. */
+struct fr_job {
+	const uint8_t *bytes;
+	size_t size;
+	struct fr_error error;
+};
+struct fr_io {
+	void *user;
+	int (*next)(void *user, struct fr_job *job);
+	void (*begin)(void *user, size_t index, const struct fr_result *so_far); /* verdict is known, text follows; may be NULL */
+	void (*text)(void *user, size_t index, const char *utf8, size_t len);
+	void (*result)(void *user, const struct fr_result *r);
+	int (*stopped)(void *user);
+};
+/* Judges all images of io. -1 only when the run itself cannot go on (device, numbers, memory): a bad image is a result
+ * with an error. */
+int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err);
+
+/* One image in memory to one result: fr_judge for those who have just one. text_out gets a malloc'd copy (or NULL). */
+int fr_judge_one(struct fr_session *s, const uint8_t *bytes, size_t size, struct fr_result *out, char **text_out,
+		 struct fr_error *err);
+
+/* ---- intermediates, for porters --------------------------------------------------------------------------------- */
+struct fr_dump_opts {
+	const uint8_t *image; /* file bytes; NULL with pixels_file */
+	size_t image_size;
+	const char *pixels_file; /* safetensors with `pixels`, instead of an image; NULL: none */
+	const char *ids_file;    /* safetensors with `input_ids`, instead of the prompt; NULL: none */
+	const char *tap;         /* fnmatch over the full names; NULL: the names of docs/DESIGN.md, section Taps */
+	int max_tokens;          /* K greedy steps */
+};
+int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *out_path, struct fr_error *err);
+/* Compares two dumps tensor by tensor, reports to out; 0 within rel, 1 beyond, 2 names or shapes differ, -1 error. */
+int fr_diff(const char *path_a, const char *path_b, double rel, FILE *out, struct fr_error *err);
+
+/* ---- this machine ------------------------------------------------------------------------------------------------- */
+/* One line: CPU name, levels found, level in use. */
+int fr_machine(char *buf, size_t size);
+/* Known answers on this machine's backends; prints `ok`/`FAIL` lines to out; -1 if one failed. */
+int fr_selftest(FILE *out, struct fr_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

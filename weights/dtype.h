@@ -1,0 +1,51 @@
+/* Number formats of weights and the exact conversions between them. */
+#ifndef FR_WEIGHTS_DTYPE_H
+#define FR_WEIGHTS_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum fr_dtype { FR_F32, FR_F16, FR_BF16, FR_F64, FR_I32, FR_I64, FR_U8, FR_I8, FR_I16, FR_BOOL, FR_DTYPES };
+
+struct fr_dtype_info {
+	const char *name;    /* "f32": fr-run's word */
+	const char *st_name; /* "F32": the word in a safetensors header */
+	int items;           /* items per block: 1 for plain types */
+	int bytes;           /* bytes per block */
+	int real;            /* usable as a weight: f32, f16, bf16 (quantised types join here) */
+};
+extern const struct fr_dtype_info fr_dtypes[FR_DTYPES];
+
+static inline float fr_bits_f32(uint32_t u)
+{
+	float f;
+	memcpy(&f, &u, 4);
+	return f;
+}
+static inline uint32_t fr_f32_bits(float f)
+{
+	uint32_t u;
+	memcpy(&u, &f, 4);
+	return u;
+}
+static inline float fr_bf16_f32(uint16_t h)
+{
+	return fr_bits_f32((uint32_t)h << 16);
+}
+/* Round to nearest even; NaN stays a quiet NaN. */
+static inline uint16_t fr_f32_bf16(float f)
+{
+	uint32_t u = fr_f32_bits(f);
+	if ((u & 0x7fffffffu) > 0x7f800000u)
+		return (uint16_t)(u >> 16 | 0x40);
+	return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+/* Exact, subnormals included; the same bits as vcvtph2ps. */
+float fr_f16_f32(uint16_t h);
+/* Round to nearest even, overflow to infinity; the same bits as vcvtps2ph with RNE. */
+uint16_t fr_f32_f16(float f);
+/* n items of `dtype` (f32, f16, bf16; src may be unaligned) -> float32. */
+void fr_to_f32(enum fr_dtype dtype, const void *src, float *dst, size_t n);
+
+#endif

@@ -1,0 +1,71 @@
+/* Named views over mapped files: what a checkpoint is once its container format is gone. */
+#ifndef FR_WEIGHTS_H
+#define FR_WEIGHTS_H
+
+#include "dtype.h"
+#include "../engine/error.h"
+
+#define FR_MAX_DIMS 8
+
+/* A view: owns nothing. data points into a mapped file and may be unaligned. */
+struct fr_tensor {
+	const char *name;
+	const char *file; /* for messages: the file's base name */
+	enum fr_dtype dtype;
+	int ndim;
+	int64_t shape[FR_MAX_DIMS];
+	const void *data;
+	size_t bytes;
+};
+size_t fr_tensor_items(const struct fr_tensor *t);
+/* "[577, 1024]" into buf; returns buf. */
+char *fr_shape_text(const int64_t *shape, int ndim, char *buf, size_t size);
+
+/* ---- where the files of a model are: a directory, or the blobs linked into the binary ---- */
+struct fr_source;
+int fr_source_open(const char *path, struct fr_source **out, struct fr_error *err); /* "demo" or a directory */
+void fr_source_close(struct fr_source *src);
+int fr_source_is_demo(const struct fr_source *src);
+const char *fr_source_path(const struct fr_source *src);
+/* The bytes of a member (mapped read-only, valid until close). Returns 0 found, 1 absent, -1 present but unreadable. */
+int fr_source_file(struct fr_source *src, const char *name, const uint8_t **bytes, size_t *size, struct fr_error *err);
+/* Maps any file read-only; an empty file gives size 0 and bytes non-NULL. The mapping is registered so that a SIGBUS
+ * in it can be named: fr_map_at() is async-signal-safe and returns the path of the mapping that holds addr, or NULL. */
+int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err);
+void fr_map_close(const uint8_t *bytes, size_t size);
+const char *fr_map_at(const void *addr);
+
+/* ---- safetensors: bytes -> views. The result owns the names, not the data. ---- */
+struct fr_tensors {
+	struct fr_tensor *at;
+	size_t n;
+	char *names;       /* arena */
+	char *metadata;    /* JSON text of __metadata__, or NULL */
+};
+/* bytes [size] stays owned by the caller and must outlive the views. Checks all: header length, JSON, dtype, shape x
+ * dtype == span, spans inside the buffer, no overlap, no holes, no duplicate names. */
+int fr_safetensors_parse(const uint8_t *bytes, size_t size, const char *file, struct fr_tensors *out, struct fr_error *err);
+void fr_tensors_free(struct fr_tensors *t);
+
+/* ---- safetensors writer: names, shapes and dtypes first, then the data tensor by tensor in that order ---- */
+struct fr_st_writer;
+/* Writes to PATH.tmp.<pid>, renamed on close. metadata: JSON object of strings, or NULL. */
+int fr_st_create(const char *path, const struct fr_tensor *table, size_t n, const char *metadata, struct fr_st_writer **out,
+		 struct fr_error *err);
+int fr_st_append(struct fr_st_writer *w, const void *data, size_t bytes, struct fr_error *err); /* any slicing of the data */
+int fr_st_close(struct fr_st_writer *w, struct fr_error *err);  /* checks that all bytes came; renames */
+void fr_st_abandon(struct fr_st_writer *w);                      /* removes the temporary file */
+
+/* ---- all tensors of a checkpoint: one file, or shards with their index ---- */
+struct fr_store;
+/* Finds model.safetensors.index.json (every shard named there must be there and hold what the index says), else
+ * model.safetensors, else a single *.safetensors. */
+int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err);
+void fr_store_close(struct fr_store *st);
+const struct fr_tensor *fr_store_find(const struct fr_store *st, const char *name); /* NULL: absent; O(log n) */
+size_t fr_store_count(const struct fr_store *st);
+const struct fr_tensor *fr_store_at(const struct fr_store *st, size_t i); /* sorted by name */
+/* First tensor with a value that is not finite, or NULL: tensors in name order; *index is the item. */
+const struct fr_tensor *fr_store_nonfinite(const struct fr_store *st, size_t *index);
+
+#endif
