@@ -30,6 +30,8 @@ $B/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) $(OPT) $(ARCH) $(SAN) $(CFLAGS) -c $< -o $@
 
+$B/weights/demo/bytes.o: $(wildcard weights/demo/model/*)
+
 $B/%.o: %.S
 	@mkdir -p $(@D)
 	$(CC) -c $< -o $@
