@@ -27,8 +27,9 @@ enum fr_phase { FR_PREFILL, FR_DECODE };
 struct fr_mat {
 	const void *data;
 	enum fr_dtype dtype; /* f32, f16, bf16 */
-	int rows, cols;
+	int rows, cols; /* cols <= FR_MAX_COLS: weight() refuses more, so that a row's scratch memory is bounded */
 };
+#define FR_MAX_COLS (1 << 19)
 
 /* One row of a decoder call: which sequence slot it belongs to and its absolute position there. */
 struct fr_row {

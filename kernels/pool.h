@@ -4,6 +4,8 @@
 
 #include "../engine/error.h"
 
+#define FR_MAX_THREADS 1024
+
 struct fr_pool;
 /* threads 0: sched_getaffinity's count. */
 int fr_pool_new(int threads, struct fr_pool **out, struct fr_error *err);
