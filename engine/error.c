@@ -5,9 +5,10 @@
 #include <string.h>
 
 static const char *const code_names[] = {
-	[FR_OK] = "ok",           [FR_E_USAGE] = "usage",     [FR_E_MODEL] = "model", [FR_E_DEVICE] = "device",
-	[FR_E_MEMORY] = "memory", [FR_E_NUMBERS] = "numbers", [FR_E_IO] = "io",       [FR_E_FORMAT] = "format",
-	[FR_E_DAMAGED] = "damaged", [FR_E_LIMIT] = "limit",
+	[FR_OK] = "ok",		  [FR_E_USAGE] = "usage",   [FR_E_MODEL] = "model",
+	[FR_E_DEVICE] = "device", [FR_E_MEMORY] = "memory", [FR_E_NUMBERS] = "numbers",
+	[FR_E_IO] = "io",	  [FR_E_FORMAT] = "format", [FR_E_DAMAGED] = "damaged",
+	[FR_E_LIMIT] = "limit",
 };
 
 const char *fr_code_name(enum fr_code code)

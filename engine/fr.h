@@ -94,6 +94,7 @@ struct fr_session_opts {
 	int authors_rule;       /* verdict from the text by the authors' rule */
 	const char *prompt;     /* NULL: the model's own question */
 	const char *chat;       /* "raw", "llava"; NULL: the model's own */
+	const char *ids_file;   /* safetensors with `input_ids` (expanded), fed instead of a prompt; NULL: none */
 	struct fr_sampler sampler;
 	struct fr_calibration calibration; /* temperature 0: the model's default */
 	double threshold;       /* p_fake >= threshold is fake; 0: 0.5 */
@@ -167,7 +168,6 @@ struct fr_dump_opts {
 	const uint8_t *image; /* file bytes; NULL with pixels_file */
 	size_t image_size;
 	const char *pixels_file; /* safetensors with `pixels`, instead of an image; NULL: none */
-	const char *ids_file;    /* safetensors with `input_ids`, instead of the prompt; NULL: none */
 	const char *tap;         /* fnmatch over the full names; NULL: the names of docs/DESIGN.md, section Taps */
 	int max_tokens;          /* K greedy steps */
 };

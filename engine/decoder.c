@@ -1,0 +1,122 @@
+/* The Llama decoder, once for prefill and step, for any number of sequences.
+ *
+ *   x = rows of the embedding table, or image rows
+ *   for each layer:  h = RMS1(x);  q, k, v of h;  rotate q, k by position;  keep k, v;  x += o(attn(q, cache))
+ *                    h = RMS2(x);  x += down(silu(gate h) * up h)
+ *   logits = lm_head(RMS(x)), for the rows asked for only
+ *
+ * The surprise: nothing here knows how many sequences there are; each row carries its own sequence and position. */
+#include "net.h"
+
+struct pass {
+	const struct fr_text *t;
+	struct fr_dev *dev;
+	const struct fr_text_buffers *b;
+	const struct fr_text_call *c;
+};
+
+static void norm(const struct pass *p, const float *x, const float *w, float *y, int rows)
+{
+	p->dev->ops->norm(
+		p->dev,
+		&(struct fr_norm){.x = x, .weight = w, .eps = p->t->d->eps, .y = y, .rows = rows, .dim = p->t->d->dim});
+}
+
+static void linear(const struct pass *p, const float *x, const struct fr_mat *w, const float *residual, float *y,
+		   int rows)
+{
+	p->dev->ops->linear(
+		p->dev,
+		&(struct fr_linear){.x = x, .w = *w, .residual = residual, .y = y, .rows = rows, .phase = p->c->phase});
+}
+
+static void tap(const struct pass *p, const char *name, int layer, const float *x, int cols)
+{
+	fr_tap_put(p->c->tap, p->dev, "decoder", name, layer, x, (size_t)p->c->rows * (size_t)cols);
+}
+
+/* x += w in; the product alone, as the reference's module gives it, goes to the tap. h is free here. */
+static void add(const struct pass *p, const float *in, const struct fr_mat *w, const char *tap_name, int layer)
+{
+	if (fr_tap_wants(p->c->tap, "decoder", tap_name, layer)) {
+		linear(p, in, w, NULL, p->b->h, p->c->rows);
+		tap(p, tap_name, layer, p->b->h, w->rows);
+	}
+	linear(p, in, w, p->b->x, p->b->x, p->c->rows);
+}
+
+static void attention(const struct pass *p, int i)
+{
+	const struct fr_text_desc *d = p->t->d;
+	const struct fr_text_buffers *b = p->b;
+	const struct fr_text_call *c = p->c;
+
+	p->dev->ops->rope(p->dev, &(struct fr_rope){.q = b->q,
+						    .k = b->k,
+						    .v = b->v,
+						    .cos = b->cos,
+						    .sin = b->sin,
+						    .row = c->row,
+						    .rows = c->rows,
+						    .heads = d->heads,
+						    .kv = c->kv,
+						    .layer = i});
+	p->dev->ops->attn(p->dev, &(struct fr_attn){.q = b->q,
+						    .y = b->a,
+						    .rows = c->rows,
+						    .heads = d->heads,
+						    .head_dim = d->head_dim,
+						    .scale = fr_attn_scale(d->head_dim),
+						    .kv = c->kv,
+						    .layer = i,
+						    .row = c->row,
+						    .phase = c->phase});
+}
+
+static void layer(const struct pass *p, int i)
+{
+	const struct fr_text_layer *l = &p->t->layer[i];
+	const struct fr_text_desc *d = p->t->d;
+	const struct fr_text_buffers *b = p->b;
+	const int rows = p->c->rows;
+
+	norm(p, b->x, l->norm1, b->h, rows);
+	tap(p, "layer.%d.attn_in", i, b->h, d->dim);
+	linear(p, b->h, &l->q, NULL, b->q, rows);
+	linear(p, b->h, &l->k, NULL, b->k, rows);
+	linear(p, b->h, &l->v, NULL, b->v, rows);
+	tap(p, "layer.%d.q", i, b->q, d->heads * d->head_dim);
+	tap(p, "layer.%d.k", i, b->k, d->kv_heads * d->head_dim);
+	tap(p, "layer.%d.v", i, b->v, d->kv_heads * d->head_dim);
+	attention(p, i);
+	add(p, b->a, &l->o, "layer.%d.attn_out", i);
+	norm(p, b->x, l->norm2, b->h, rows);
+	tap(p, "layer.%d.mlp_in", i, b->h, d->dim);
+	p->dev->ops->glu(
+		p->dev,
+		&(struct fr_glu){
+			.x = b->h, .gate = l->gate, .up = l->up, .y = b->g, .rows = rows, .phase = p->c->phase});
+	add(p, b->g, &l->down, "layer.%d.mlp_out", i);
+	tap(p, "layer.%d", i, b->x, d->dim);
+}
+
+void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct fr_text_buffers *b,
+		     const struct fr_text_call *c)
+{
+	const struct fr_text *t = &net->text;
+	const struct pass p = {.t = t, .dev = dev, .b = b, .c = c};
+	const float *last = b->x + (size_t)c->first_logit * (size_t)t->d->dim;
+
+	dev->ops->embed(
+		dev,
+		&(struct fr_embed){.ids = c->ids, .table = t->embed, .images = c->images, .y = b->x, .rows = c->rows});
+	tap(&p, "embed", 0, b->x, t->d->dim);
+	for (int i = 0; i < t->d->layers; i++)
+		layer(&p, i);
+	if (fr_tap_wants(c->tap, "decoder", "norm", 0)) {
+		norm(&p, b->x, t->norm, b->h, c->rows);
+		tap(&p, "norm", 0, b->h, t->d->dim);
+	}
+	norm(&p, last, t->norm, b->h, c->n_logits);
+	linear(&p, b->h, &t->lm_head, NULL, b->logits, c->n_logits);
+}

@@ -1,0 +1,163 @@
+/* Loading: source -> description -> tensors -> binder -> tokenizer -> the pieces the verdict needs, and the hash.
+ *
+ * The hash names a set of weights without reading all of them: 13.5 GB would take longer than the verdict. It covers
+ * the description's source files, the tokenizer, every tensor's name, dtype and shape, and of each tensor's bytes a
+ * fixed sample (all of them up to 4 KiB, else 16 windows of 256 bytes spread evenly, the first and last included). A
+ * fine-tune moves every tensor, so it cannot keep the hash; a single edited weight can: `info --check` reads all. */
+#include "model.h"
+
+#include <sha2.h>
+#include <stdlib.h>
+
+void fr_sha256_hex(const void *bytes, size_t size, char hex[65])
+{
+	SHA2_CTX c;
+
+	SHA256Init(&c);
+	SHA256Update(&c, bytes, size);
+	SHA256End(&c, hex);
+}
+
+#define SAMPLE_ALL 4096
+#define SAMPLE_WINDOWS 16
+#define SAMPLE_BYTES 256
+
+static void hash_tensor(SHA2_CTX *c, const struct fr_tensor *t)
+{
+	const uint8_t *p = t->data;
+
+	SHA256Update(c, (const uint8_t *)t->name, strlen(t->name) + 1);
+	SHA256Update(c, (const uint8_t *)fr_dtypes[t->dtype].name, strlen(fr_dtypes[t->dtype].name) + 1);
+	for (int i = 0; i < t->ndim; i++) {
+		uint8_t le[8];
+		for (int b = 0; b < 8; b++)
+			le[b] = (uint8_t)((uint64_t)t->shape[i] >> (8 * b));
+		SHA256Update(c, le, 8);
+	}
+	if (t->bytes <= SAMPLE_ALL) {
+		SHA256Update(c, p, t->bytes);
+		return;
+	}
+	for (size_t i = 0; i < SAMPLE_WINDOWS; i++) {
+		size_t at = (t->bytes - SAMPLE_BYTES) / (SAMPLE_WINDOWS - 1) * i;
+		if (i == SAMPLE_WINDOWS - 1)
+			at = t->bytes - SAMPLE_BYTES;
+		SHA256Update(c, p + at, SAMPLE_BYTES);
+	}
+}
+
+static int hash_model(struct fr_model *m, struct fr_error *err)
+{
+	static const char *const members[] = {"config.json", "preprocessor_config.json"};
+	uint64_t fp = fr_tokenizer_fingerprint(m->tok);
+	uint8_t le[8];
+	SHA2_CTX c;
+
+	SHA256Init(&c);
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+		const uint8_t *bytes;
+		size_t size;
+		int rc = fr_source_file(m->src, members[i], &bytes, &size, err);
+		if (rc < 0)
+			return -1;
+		if (rc == 0)
+			SHA256Update(&c, bytes, size);
+		SHA256Update(&c, (const uint8_t *)"", 1);
+	}
+	for (int b = 0; b < 8; b++)
+		le[b] = (uint8_t)(fp >> (8 * b));
+	SHA256Update(&c, le, 8);
+	for (size_t i = 0; i < fr_store_count(m->store); i++)
+		hash_tensor(&c, fr_store_at(m->store, i));
+	SHA256End(&c, m->hash);
+	return 0;
+}
+
+/* The id of the piece that spells `word` after a space; the score is read at such ids, so each must be one piece. */
+static int find_word(const struct fr_model *m, const char *word, size_t len, int32_t *id, struct fr_error *err)
+{
+	char piece[64];
+
+	snprintf(piece, sizeof piece, "\xe2\x96\x81%.*s", (int)len, word);
+	*id = fr_tokenizer_find(m->tok, piece);
+	if (*id < 0)
+		return fr_fail(err, FR_E_MODEL,
+			       "%s: the tokenizer has no single piece for the word '%.*s' (looked for '%s'), which the "
+			       "verdict needs",
+			       fr_source_path(m->src), (int)len, word, piece);
+	if (*id >= m->desc.text.vocab)
+		return fr_fail(err, FR_E_MODEL, "%s: piece '%s' has id %d, but the model has %d vocabulary rows",
+			       fr_source_path(m->src), piece, *id, m->desc.text.vocab);
+	return 0;
+}
+
+static int find_pieces(struct fr_model *m, struct fr_error *err)
+{
+	const struct fr_prompt_desc *p = &m->desc.prompt;
+
+	FR_TRY(find_word(m, p->real, strlen(p->real), &m->real_id, err));
+	FR_TRY(find_word(m, p->fake, strlen(p->fake), &m->fake_id, err));
+	for (const char *w = p->opening; *w;) {
+		size_t len = strcspn(w, " ");
+		if (m->n_opening == FR_MAX_OPENING)
+			return fr_fail(err, FR_E_MODEL, "the opening '%s' has more than %d words", p->opening,
+				       FR_MAX_OPENING);
+		FR_TRY(find_word(m, w, len, &m->opening[m->n_opening++], err));
+		w += len;
+		w += strspn(w, " ");
+	}
+	return 0;
+}
+
+int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err)
+{
+	struct fr_model *m = calloc(1, sizeof *m);
+
+	*out = NULL;
+	if (!m)
+		return fr_fail(err, FR_E_MEMORY, "no memory for a model object of %zu bytes", sizeof *m);
+	if (fr_source_open(opts->path, &m->src, err) || fr_desc_open(m->src, &m->desc, err) ||
+	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, m->store, &m->weights, err) ||
+	    fr_tokenizer_open(m->src, &m->tok, err) || find_pieces(m, err) || hash_model(m, err)) {
+		fr_model_free(m);
+		return -1;
+	}
+	*out = m;
+	return 0;
+}
+
+void fr_model_free(struct fr_model *m)
+{
+	if (!m)
+		return;
+	fr_weights_free(&m->weights);
+	fr_tokenizer_free(m->tok);
+	fr_store_close(m->store);
+	fr_source_close(m->src);
+	free(m);
+}
+
+int fr_model_is_demo(const struct fr_model *m)
+{
+	return m->desc.demo;
+}
+
+const char *fr_model_name(const struct fr_model *m)
+{
+	return m->desc.name;
+}
+
+const char *fr_model_hash(const struct fr_model *m)
+{
+	return m->hash;
+}
+
+const char *fr_model_dtype(const struct fr_model *m)
+{
+	return m->weights.dtype;
+}
+
+const char *fr_model_preprocess(const struct fr_model *m)
+{
+	return m->desc.image.id;
+}

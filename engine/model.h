@@ -1,0 +1,26 @@
+/* A loaded model: description, mapped tensors bound by role, tokenizer. Immutable, shared by sessions. */
+#ifndef FR_ENGINE_MODEL_H
+#define FR_ENGINE_MODEL_H
+
+#include "desc.h"
+#include "../tokenizer/tokenizer.h"
+#include "../weights/bind.h"
+
+#define FR_MAX_OPENING 8
+
+struct fr_model {
+	struct fr_source *src;
+	struct fr_model_desc desc;
+	struct fr_store *store;
+	struct fr_weights weights;
+	struct fr_tokenizer *tok;
+	int32_t opening[FR_MAX_OPENING]; /* the pieces of desc.prompt.opening */
+	int n_opening;
+	int32_t real_id, fake_id; /* the pieces of the two labels */
+	char hash[65];
+};
+
+/* sha256 of bytes as 64 hex digits + NUL. */
+void fr_sha256_hex(const void *bytes, size_t size, char hex[65]);
+
+#endif

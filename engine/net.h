@@ -1,0 +1,83 @@
+/* The network on a device: the bound weights as the device uses them, and the two forward passes over them.
+ *
+ * There is one vision transformer function and one decoder function. Models differ in their descriptions only. */
+#ifndef FR_ENGINE_NET_H
+#define FR_ENGINE_NET_H
+
+#include "tap.h"
+#include "../weights/bind.h"
+
+/* A matrix with its optional bias. */
+struct fr_proj_mat {
+	struct fr_mat w;
+	const float *b;
+};
+struct fr_vit_layer {
+	const float *ln1_w, *ln1_b, *ln2_w, *ln2_b, *ls1, *ls2;
+	struct fr_proj_mat q, k, v, o, fc1, fc2;
+};
+struct fr_vit {
+	const struct fr_vit_desc *d;
+	struct fr_proj_mat patch;
+	const float *cls, *pos, *pre_w, *pre_b;
+	struct fr_vit_layer *layer; /* [d->run] */
+	struct fr_proj_mat l1, l2;  /* this branch's projector */
+};
+struct fr_text_layer {
+	const float *norm1, *norm2;
+	struct fr_mat q, k, v, o, gate, up, down;
+};
+struct fr_text {
+	const struct fr_text_desc *d;
+	struct fr_mat embed, lm_head;
+	const float *norm;
+	struct fr_text_layer *layer; /* [d->layers] */
+};
+struct fr_net {
+	const struct fr_model_desc *d;
+	struct fr_vit vit[FR_MAX_BRANCHES];
+	struct fr_text text;
+};
+/* Hands every weight to the device (on the CPU: the mapped bytes as they lie). */
+int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *w,
+		struct fr_error *err);
+void fr_net_free(struct fr_net *net);
+
+/* 1 / sqrt(head_dim), rounded once to float32. */
+float fr_attn_scale(int head_dim);
+
+/* Buffers in device memory, from the plan. T = 1 + n_image rows for the encoder; R rows for the decoder. */
+struct fr_vit_buffers {
+	float *x, *h, *q, *k, *v, *a; /* [T, dim] */
+	float *m;                     /* [max(T * ffn, N * proj_dim)] */
+};
+struct fr_text_buffers {
+	float *x, *h;        /* [R, dim] */
+	float *q, *a;        /* [R, heads * head_dim] */
+	float *k, *v;        /* [R, kv_heads * head_dim] */
+	float *g;            /* [R, ffn] */
+	float *logits;       /* [logit rows, vocab] */
+	const float *cos, *sin; /* [max_pos, head_dim / 2] */
+};
+
+/* pixels [3, image, image] -> rows [n_image, text dim] that take the place of the image token. role: tap prefix of the
+ * projector ("projector", with two branches "clip.projector"). */
+void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
+		    const float *pixels, float *rows, struct fr_tap *tap);
+
+/* One decoder call: rows of one or more sequences, each at its position, prefill or step alike. Afterwards buf->logits
+ * holds the logits of rows first_logit .. first_logit + n_logits - 1. */
+struct fr_text_call {
+	const int32_t *ids;       /* host [rows]: id, or -1 - i for image row i */
+	const struct fr_row *row; /* host [rows] */
+	int rows;
+	const float *images;      /* device [n_image, dim] or NULL */
+	enum fr_phase phase;
+	int first_logit, n_logits;
+	struct fr_kv *kv;
+	struct fr_tap *tap;
+};
+void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct fr_text_buffers *b,
+		     const struct fr_text_call *c);
+
+#endif

@@ -1,0 +1,65 @@
+/* Offsets, total, one allocation: see plan.h. */
+#include "plan.h"
+
+#include <assert.h>
+
+#define ALIGN 64 /* a cache line; also the widest vector */
+
+static const char *const lifetime_names[FR_LIFETIMES] = {"session", "vision", "decoder"};
+
+void fr_plan_add(struct fr_plan *p, const char *name, void *slot, enum fr_dtype dtype, size_t rows, size_t cols,
+		 enum fr_lifetime live)
+{
+	assert(p->n < FR_MAX_BUFFERS && "raise FR_MAX_BUFFERS");
+	p->at[p->n++] = (struct fr_buffer){
+		.name = name, .slot = slot, .dtype = dtype, .rows = rows, .cols = cols, .live = live};
+}
+
+void fr_plan_layout(struct fr_plan *p)
+{
+	size_t end[FR_LIFETIMES] = {0};
+
+	for (int i = 0; i < p->n; i++) {
+		struct fr_buffer *b = &p->at[i];
+		b->bytes = b->rows * b->cols * (size_t)fr_dtypes[b->dtype].bytes;
+		b->offset = end[b->live];
+		end[b->live] += (b->bytes + ALIGN - 1) / ALIGN * ALIGN;
+	}
+	for (int i = 0; i < p->n; i++)
+		if (p->at[i].live != FR_LIVE_SESSION)
+			p->at[i].offset += end[FR_LIVE_SESSION];
+	p->total = end[FR_LIVE_SESSION] +
+		   (end[FR_LIVE_VISION] > end[FR_LIVE_DECODER] ? end[FR_LIVE_VISION] : end[FR_LIVE_DECODER]);
+}
+
+int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err)
+{
+	fr_plan_layout(p);
+	FR_TRY(dev->ops->alloc(dev, p->total, &p->block, err));
+	for (int i = 0; i < p->n; i++) {
+		const void *at = (char *)p->block + p->at[i].offset;
+		memcpy(p->at[i].slot, &at, sizeof at);
+	}
+	return 0;
+}
+
+void fr_plan_release(struct fr_plan *p, struct fr_dev *dev)
+{
+	if (p->block)
+		dev->ops->release(dev, p->block, p->total);
+	p->block = NULL;
+}
+
+void fr_plan_print(const struct fr_plan *p, FILE *out)
+{
+	fprintf(out, "%-16s %-5s %22s %12s  %s\n", "buffer", "dtype", "shape", "MiB", "lifetime");
+	for (int i = 0; i < p->n; i++) {
+		const struct fr_buffer *b = &p->at[i];
+		char shape[48];
+		snprintf(shape, sizeof shape, "[%zu, %zu]", b->rows, b->cols);
+		fprintf(out, "%-16s %-5s %22s %12.2f  %s\n", b->name, fr_dtypes[b->dtype].name, shape,
+			(double)b->bytes / (1 << 20), lifetime_names[b->live]);
+	}
+	fprintf(out, "%-16s %-5s %22s %12.2f  (vision and decoder buffers share their place)\n", "total", "", "",
+		(double)p->total / (1 << 20));
+}

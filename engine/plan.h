@@ -1,0 +1,33 @@
+/* The memory plan: a table of buffers, one block per device, nothing taken afterwards.
+ *
+ * Buffers of the vision stage and of the decoder stage are never alive together, so they lie over each other. */
+#ifndef FR_ENGINE_PLAN_H
+#define FR_ENGINE_PLAN_H
+
+#include "../kernels/ops.h"
+
+enum fr_lifetime { FR_LIVE_SESSION, FR_LIVE_VISION, FR_LIVE_DECODER, FR_LIFETIMES };
+
+struct fr_buffer {
+	const char *name;
+	void *slot;           /* the pointer, of any type, that gets the address */
+	enum fr_dtype dtype;
+	size_t rows, cols;
+	enum fr_lifetime live;
+	size_t offset, bytes; /* filled by the plan */
+};
+#define FR_MAX_BUFFERS 32
+struct fr_plan {
+	struct fr_buffer at[FR_MAX_BUFFERS];
+	int n;
+	size_t total;
+	void *block;
+};
+void fr_plan_add(struct fr_plan *p, const char *name, void *slot, enum fr_dtype dtype, size_t rows, size_t cols,
+		 enum fr_lifetime live);
+void fr_plan_layout(struct fr_plan *p); /* offsets and total, nothing taken */
+int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err);
+void fr_plan_release(struct fr_plan *p, struct fr_dev *dev);
+void fr_plan_print(const struct fr_plan *p, FILE *out);
+
+#endif

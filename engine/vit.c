@@ -1,0 +1,123 @@
+/* The vision transformer, once for all encoders, and the projector behind it.
+ *
+ *   x = patches(pixels) with class token and positions;  [x = LN(x)]
+ *   for each layer that runs:  x += ls1 * o(attn(q, k, v of LN1(x)));  x += ls2 * fc2(act(fc1(LN2(x))))
+ *   features = rows 1.. of x (the class token is dropped, no final norm);  rows = l2(act(l1(features)))
+ *
+ * The surprise: the last layer of CLIP never runs, since the features are those of layer -2. */
+#include "net.h"
+
+struct pass {
+	const struct fr_vit *v;
+	struct fr_dev *dev;
+	const struct fr_vit_buffers *b;
+	struct fr_tap *tap;
+	int rows; /* T: class token and patches */
+};
+
+static void norm(const struct pass *p, const float *x, const float *w, const float *bias, float *y)
+{
+	p->dev->ops->norm(p->dev, &(struct fr_norm){.x = x,
+						    .weight = w,
+						    .bias = bias,
+						    .eps = p->v->d->eps,
+						    .y = y,
+						    .rows = p->rows,
+						    .dim = p->v->d->dim});
+}
+
+static void linear(const struct pass *p, const float *x, const struct fr_proj_mat *m, enum fr_act act, float *y)
+{
+	p->dev->ops->linear(
+		p->dev,
+		&(struct fr_linear){
+			.x = x, .w = m->w, .bias = m->b, .act = act, .y = y, .rows = p->rows, .phase = FR_PREFILL});
+}
+
+/* x += scale * (m in + bias); the product alone, as the reference's module gives it, goes to the tap. h is free here.
+ */
+static void add(const struct pass *p, const float *in, const struct fr_proj_mat *m, const float *scale,
+		const char *tap_name, int layer)
+{
+	if (fr_tap_wants(p->tap, p->v->d->role, tap_name, layer)) {
+		linear(p, in, m, FR_ACT_NONE, p->b->h);
+		fr_tap_put(p->tap, p->dev, p->v->d->role, tap_name, layer, p->b->h,
+			   (size_t)p->rows * (size_t)m->w.rows);
+	}
+	p->dev->ops->linear(p->dev, &(struct fr_linear){.x = in,
+							.w = m->w,
+							.bias = m->b,
+							.scale = scale,
+							.residual = p->b->x,
+							.y = p->b->x,
+							.rows = p->rows,
+							.phase = FR_PREFILL});
+}
+
+static void tap(const struct pass *p, const char *name, int layer, const float *x, int cols)
+{
+	fr_tap_put(p->tap, p->dev, p->v->d->role, name, layer, x, (size_t)p->rows * (size_t)cols);
+}
+
+static void layer(const struct pass *p, int i)
+{
+	const struct fr_vit_layer *l = &p->v->layer[i];
+	const struct fr_vit_desc *d = p->v->d;
+	const struct fr_vit_buffers *b = p->b;
+	const int head_dim = d->dim / d->heads;
+
+	norm(p, b->x, l->ln1_w, l->ln1_b, b->h);
+	tap(p, "layer.%d.attn_in", i, b->h, d->dim);
+	linear(p, b->h, &l->q, FR_ACT_NONE, b->q);
+	linear(p, b->h, &l->k, FR_ACT_NONE, b->k);
+	linear(p, b->h, &l->v, FR_ACT_NONE, b->v);
+	tap(p, "layer.%d.q", i, b->q, d->dim);
+	tap(p, "layer.%d.k", i, b->k, d->dim);
+	tap(p, "layer.%d.v", i, b->v, d->dim);
+	p->dev->ops->attn(p->dev, &(struct fr_attn){.q = b->q,
+						    .y = b->a,
+						    .rows = p->rows,
+						    .heads = d->heads,
+						    .head_dim = head_dim,
+						    .scale = fr_attn_scale(head_dim),
+						    .k = b->k,
+						    .v = b->v,
+						    .kv_rows = p->rows,
+						    .phase = FR_PREFILL});
+	add(p, b->a, &l->o, l->ls1, "layer.%d.attn_out", i);
+	norm(p, b->x, l->ln2_w, l->ln2_b, b->h);
+	tap(p, "layer.%d.mlp_in", i, b->h, d->dim);
+	linear(p, b->h, &l->fc1, d->act, b->m);
+	add(p, b->m, &l->fc2, l->ls2, "layer.%d.mlp_out", i);
+	tap(p, "layer.%d", i, b->x, d->dim);
+}
+
+void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
+		    const float *pixels, float *rows, struct fr_tap *sink)
+{
+	const struct fr_vit *v = &net->vit[branch];
+	const int n = net->d->n_image;
+	struct pass p = {.v = v, .dev = dev, .b = b, .tap = sink, .rows = 1 + n};
+	const float *features = b->x + v->d->dim; /* the class token is row 0 */
+
+	dev->ops->patch(dev, &(struct fr_patch){.pixels = pixels,
+						.image = v->d->image,
+						.patch = v->d->patch,
+						.w = v->patch.w,
+						.bias = v->patch.b,
+						.cls = v->cls,
+						.pos = v->pos,
+						.y = b->x});
+	if (v->pre_w)
+		norm(&p, b->x, v->pre_w, v->pre_b, b->x);
+	tap(&p, "embed", 0, b->x, v->d->dim);
+	for (int i = 0; i < v->d->run; i++)
+		layer(&p, i);
+
+	p.rows = n;
+	tap(&p, "features", 0, features, v->d->dim);
+	linear(&p, features, &v->l1, net->d->proj_act, b->m);
+	linear(&p, b->m, &v->l2, FR_ACT_NONE, rows);
+	fr_tap_put(sink, dev, net->d->n_branch > 1 ? v->d->role : "projector",
+		   net->d->n_branch > 1 ? "projector.out" : "out", 0, rows, (size_t)n * (size_t)v->l2.w.rows);
+}
