@@ -92,7 +92,7 @@ static int read_calibration(const cJSON *root, const char *path, const struct fr
 			    struct fr_error *err)
 {
 	const cJSON *hash = cJSON_GetObjectItemCaseSensitive(root, "model_hash");
-	double schema;
+	double schema = 0;
 
 	if (!cJSON_IsObject(root))
 		return fr_fail(err, FR_E_MODEL, "%s: no JSON object", path);
