@@ -10,6 +10,7 @@ STD     := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -pthread -MM
 LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lm -pthread
 SAN     ?=
 PREFIX  ?= /usr/local
+PYTHON  ?= python3
 
 LIB_SRC := $(wildcard engine/*.c kernels/*.c kernels/cpu/*.c tokenizer/*.c weights/*.c weights/demo/*.c bench/*.c)
 CLI_SRC := $(wildcard cli/*.c)
@@ -19,7 +20,7 @@ TESTS   := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/*.c))
 SCRIPTS := $(wildcard tests/*.test.sh)
 
 .DELETE_ON_ERROR:
-.PHONY: all test clean
+.PHONY: all test clean oracle
 
 all: fr-run libfr-run.a
 
@@ -51,6 +52,10 @@ $B/tests/%: $B/tests/%.o $B/libfr-run.a
 
 test: all $(TESTS)
 	tests/run.sh $(TESTS) $(SCRIPTS)
+
+# All goldens anew, compared with the committed ones; needs a Python with tests/oracle/requirements.txt.
+oracle:
+	PYTHON=$(PYTHON) tests/oracle/all.sh
 
 clean:
 	rm -rf $B fr-run libfr-run.a
