@@ -1,10 +1,10 @@
 /* exp, sigmoid, erf and the activations as the forward pass means them: part of the numeric contract (ops.h).
  *
  * Every function is a fixed sequence of float32 +, -, *, /, fma and bit operations without branches: `a ? b : c` is a
- * lane select after both sides were computed, so a SIMD lane doing the same sequence gets the same bits. Comparisons are
- * ordered (false on NaN). A NaN argument gives a NaN; which one is not part of the contract.
- * Coefficients: own minimax fits, tests/oracle/math_fit.py. Errors below are measured over all float32 arguments of the
- * range by tests/kernels_math.c (every one with FR_EXHAUSTIVE=1, a dense sample otherwise). */
+ * lane select after both sides were computed, so a SIMD lane doing the same sequence gets the same bits. Comparisons
+ * are ordered (false on NaN). A NaN argument gives a NaN; which one is not part of the contract. Coefficients: own
+ * minimax fits, tests/oracle/math_fit.py. Errors below are measured over all float32 arguments of the range by
+ * tests/kernels_math.c (every one with FR_EXHAUSTIVE=1, a dense sample otherwise). */
 #ifndef FR_KERNELS_MATH_H
 #define FR_KERNELS_MATH_H
 
@@ -12,12 +12,12 @@
 
 #include "../engine/desc.h"
 
-#define FR_EXP_LO -0x1.5d589ep+6f   /* the last argument whose exponential is no subnormal; below it 0 */
-#define FR_EXP_HI 0x1.62e42ep+6f    /* the last argument whose exponential is finite; above it +inf */
+#define FR_EXP_LO -0x1.5d589ep+6f /* the last argument whose exponential is no subnormal; below it 0 */
+#define FR_EXP_HI 0x1.62e42ep+6f  /* the last argument whose exponential is finite; above it +inf */
 #define FR_EXP_LOG2E 0x1.715476p+0f
-#define FR_EXP_LN2_HI 0x1.62e4p-1f  /* 15 bits: n * LN2_HI is exact */
+#define FR_EXP_LN2_HI 0x1.62e4p-1f /* 15 bits: n * LN2_HI is exact */
 #define FR_EXP_LN2_LO 0x1.7f7d1cp-20f
-#define FR_EXP_ROUND 0x1.8p+23f     /* adding it rounds to an integer, nearest even, kept in the low bits */
+#define FR_EXP_ROUND 0x1.8p+23f /* adding it rounds to an integer, nearest even, kept in the low bits */
 #define FR_EXP_ROUND_BITS 0x4b400000u
 #define FR_EXP_2 0x1.fffffcp-2f
 #define FR_EXP_3 0x1.55542p-3f
@@ -59,7 +59,7 @@ static inline float fr_sigmoid(float x)
 }
 
 #define FR_ERF_SPLIT 0.9375f
-#define FR_ERF_TOP 3.95f            /* erf rounds to 1 from here on */
+#define FR_ERF_TOP 3.95f /* erf rounds to 1 from here on */
 #define FR_ERF_NEAR_0 0x1.06eba8p-3f
 #define FR_ERF_NEAR_1 -0x1.81274p-2f
 #define FR_ERF_NEAR_2 0x1.ce2d64p-4f
@@ -136,5 +136,9 @@ static inline float fr_act(enum fr_act act, float x)
 		return x;
 	}
 }
+
+/* The table of rotary position embedding: cos, sin [max_pos, head_dim / 2], host memory of the caller. theta > 0;
+ * factor > 0 divides the frequencies (linear scaling), 1 leaves them. In rope_table.c, where the arithmetic is. */
+void fr_rope_table(int max_pos, int head_dim, double theta, double factor, float *cos, float *sin);
 
 #endif

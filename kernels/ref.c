@@ -1,0 +1,365 @@
+/* The plain instance of the operations table: the numeric contract of ops.h made executable.
+ *
+ * One thread, the plainest loops, sums in exactly the contract's order: when another instance differs, this one is
+ * right. fmaf comes from the C library, which rounds it exactly on every machine; everything else that libm offers is
+ * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
+#include "host.h"
+#include "math.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define LANES 32
+#define MAX_HEAD_DIM 320
+
+struct fr_ref {
+	struct fr_host host;
+	float *wide[2]; /* [FR_MAX_COLS] each: a widened row of weights */
+};
+
+static float seq_dot(const float *a, const float *b, int n)
+{
+	float acc = 0;
+
+	for (int k = 0; k < n; k++)
+		acc = fmaf(a[k], b[k], acc);
+	return acc;
+}
+
+static float add_lanes(float lane[LANES])
+{
+	for (int h = LANES / 2; h > 0; h /= 2)
+		for (int i = 0; i < h; i++)
+			lane[i] += lane[i + h];
+	return lane[0];
+}
+
+static float lane_dot(const float *a, const float *b, int n)
+{
+	float lane[LANES] = {0};
+
+	for (int k = 0; k < n; k++)
+		lane[k % LANES] = fmaf(a[k], b[k], lane[k % LANES]);
+	return add_lanes(lane);
+}
+
+static float lane_sum(const float *a, int n)
+{
+	float lane[LANES] = {0};
+
+	for (int k = 0; k < n; k++)
+		lane[k % LANES] += a[k];
+	return add_lanes(lane);
+}
+
+static float phase_dot(enum fr_phase phase, const float *a, const float *b, int n)
+{
+	return phase == FR_DECODE ? lane_dot(a, b, n) : seq_dot(a, b, n);
+}
+
+/* Row n of w as float32, in wide [w->cols]. */
+static void widen_row(const struct fr_mat *w, int n, float *wide)
+{
+	size_t bytes = (size_t)w->cols * (size_t)fr_dtypes[w->dtype].bytes;
+
+	fr_to_f32(w->dtype, (const char *)w->data + (size_t)n * bytes, wide, (size_t)w->cols);
+}
+
+static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
+{
+	float *w = ((struct fr_ref *)dev)->wide[0];
+	size_t stride = a->x_stride ? a->x_stride : (size_t)a->w.cols;
+
+	for (int n = 0; n < a->w.rows; n++) {
+		widen_row(&a->w, n, w);
+		for (int r = 0; r < a->rows; r++) {
+			size_t at = (size_t)r * (size_t)a->w.rows + (size_t)n;
+			float v = phase_dot(a->phase, a->x + (size_t)r * stride, w, a->w.cols);
+
+			if (a->bias)
+				v = v + a->bias[n];
+			v = fr_act(a->act, v);
+			if (a->scale)
+				v = v * a->scale[n];
+			if (a->residual)
+				v = v + a->residual[at];
+			a->y[at] = v;
+		}
+	}
+}
+
+static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
+{
+	float *const *w = ((struct fr_ref *)dev)->wide;
+	int cols = a->gate.cols;
+
+	for (int n = 0; n < a->gate.rows; n++) {
+		widen_row(&a->gate, n, w[0]);
+		widen_row(&a->up, n, w[1]);
+		for (int r = 0; r < a->rows; r++) {
+			const float *x = a->x + (size_t)r * (size_t)cols;
+			float gate = phase_dot(a->phase, x, w[0], cols);
+			float up = phase_dot(a->phase, x, w[1], cols);
+
+			a->y[(size_t)r * (size_t)a->gate.rows + (size_t)n] = fr_silu(gate) * up;
+		}
+	}
+}
+
+/* y may be x: every element is read again before it is written. */
+static void layer_norm(const struct fr_norm *a, const float *x, float *y)
+{
+	float lane[LANES] = {0};
+	float mean = lane_sum(x, a->dim) / (float)a->dim, inv;
+
+	for (int k = 0; k < a->dim; k++)
+		lane[k % LANES] = fmaf(x[k] - mean, x[k] - mean, lane[k % LANES]);
+	inv = 1.0f / sqrtf(add_lanes(lane) / (float)a->dim + a->eps);
+	for (int k = 0; k < a->dim; k++)
+		y[k] = fmaf((x[k] - mean) * inv, a->weight[k], a->bias[k]);
+}
+
+static void rms_norm(const struct fr_norm *a, const float *x, float *y)
+{
+	float inv = 1.0f / sqrtf(lane_dot(x, x, a->dim) / (float)a->dim + a->eps);
+
+	for (int k = 0; k < a->dim; k++)
+		y[k] = (x[k] * inv) * a->weight[k];
+}
+
+static void ref_norm(struct fr_dev *dev, const struct fr_norm *a)
+{
+	(void)dev;
+	for (int r = 0; r < a->rows; r++) {
+		size_t at = (size_t)r * (size_t)a->dim;
+
+		if (a->bias)
+			layer_norm(a, a->x + at, a->y + at);
+		else
+			rms_norm(a, a->x + at, a->y + at);
+	}
+}
+
+/* seq(patch i, w): the patch's elements come in the order channel, y, x. */
+static float patch_dot(const struct fr_patch *a, int i, const float *w)
+{
+	int side = a->image, p = a->patch, g = side / p;
+	float acc = 0;
+
+	for (int c = 0; c < 3; c++)
+		for (int y = 0; y < p; y++) {
+			const float *row =
+				a->pixels + ((size_t)c * (size_t)side + (size_t)(i / g * p + y)) * (size_t)side;
+
+			for (int x = 0; x < p; x++)
+				acc = fmaf(row[i % g * p + x], *w++, acc);
+		}
+	return acc;
+}
+
+static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
+{
+	float *w = ((struct fr_ref *)dev)->wide[0];
+	int g = a->image / a->patch;
+	size_t dim = (size_t)a->w.rows;
+
+	for (int n = 0; n < a->w.rows; n++) {
+		widen_row(&a->w, n, w);
+		a->y[n] = a->cls[n] + a->pos[n];
+		for (int i = 0; i < g * g; i++) {
+			size_t at = (size_t)(1 + i) * dim + (size_t)n;
+			float v = patch_dot(a, i, w);
+
+			if (a->bias)
+				v = v + a->bias[n];
+			a->y[at] = v + a->pos[at];
+		}
+	}
+}
+
+static void ref_embed(struct fr_dev *dev, const struct fr_embed *a)
+{
+	size_t dim = (size_t)a->table.cols;
+
+	(void)dev;
+	for (int r = 0; r < a->rows; r++) {
+		int32_t id = a->ids[r];
+
+		if (id >= 0)
+			widen_row(&a->table, id, a->y + (size_t)r * dim);
+		else
+			memcpy(a->y + (size_t)r * dim, a->images + (size_t)(-1 - id) * dim, dim * sizeof(float));
+	}
+}
+
+/* Element index of kv's [layer, seq, head, pos, 0]. */
+static size_t kv_at(const struct fr_kv *kv, int layer, int seq, int head, int pos)
+{
+	size_t at = (size_t)layer * (size_t)kv->seqs + (size_t)seq;
+
+	at = at * (size_t)kv->kv_heads + (size_t)head;
+	return (at * (size_t)kv->max_pos + (size_t)pos) * (size_t)kv->head_dim;
+}
+
+static void kv_store(const struct fr_kv *kv, void *base, size_t at, const float *x)
+{
+	for (int d = 0; d < kv->head_dim; d++)
+		if (kv->dtype == FR_F16)
+			((uint16_t *)base)[at + (size_t)d] = fr_f32_f16(x[d]);
+		else
+			((float *)base)[at + (size_t)d] = x[d];
+}
+
+static void kv_load(const struct fr_kv *kv, const void *base, size_t at, float *x)
+{
+	size_t bytes = (size_t)fr_dtypes[kv->dtype].bytes;
+
+	fr_to_f32(kv->dtype, (const char *)base + at * bytes, x, (size_t)kv->head_dim);
+}
+
+static void rotate(const float *x, const float *cos, const float *sin, int half, float *y)
+{
+	for (int i = 0; i < half; i++) {
+		float a = x[i], b = x[i + half], c = cos[i], s = sin[i];
+
+		y[i] = fmaf(a, c, -(b * s));
+		y[i + half] = fmaf(b, c, a * s);
+	}
+}
+
+static void ref_rope(struct fr_dev *dev, const struct fr_rope *a)
+{
+	const struct fr_kv *kv = a->kv;
+	int hd = kv->head_dim, half = hd / 2;
+	float rotated[MAX_HEAD_DIM];
+
+	(void)dev;
+	assert(hd % 8 == 0 && hd <= MAX_HEAD_DIM);
+	for (int r = 0; r < a->rows; r++) {
+		const struct fr_row row = a->row[r];
+		const float *cos = a->cos + (size_t)row.pos * (size_t)half;
+		const float *sin = a->sin + (size_t)row.pos * (size_t)half;
+
+		for (int h = 0; h < a->heads; h++) {
+			float *q = a->q + ((size_t)r * (size_t)a->heads + (size_t)h) * (size_t)hd;
+
+			rotate(q, cos, sin, half, q);
+		}
+		for (int h = 0; h < kv->kv_heads; h++) {
+			size_t from = ((size_t)r * (size_t)kv->kv_heads + (size_t)h) * (size_t)hd;
+			size_t at = kv_at(kv, a->layer, row.seq, h, row.pos);
+
+			rotate(a->k + from, cos, sin, half, rotated);
+			kv_store(kv, kv->k, at, rotated);
+			kv_store(kv, kv->v, at, a->v + from);
+		}
+	}
+}
+
+/* Key (or value) j of row r and head h, as float32 [head_dim]. */
+static void load_key(const struct fr_attn *a, int values, int r, int h, int j, float *x)
+{
+	if (a->kv) {
+		int head = h / (a->heads / a->kv->kv_heads);
+
+		kv_load(a->kv, values ? a->kv->v : a->kv->k, kv_at(a->kv, a->layer, a->row[r].seq, head, j), x);
+	} else {
+		size_t at = ((size_t)j * (size_t)a->heads + (size_t)h) * (size_t)a->head_dim;
+
+		memcpy(x, (values ? a->v : a->k) + at, (size_t)a->head_dim * sizeof(float));
+	}
+}
+
+/* One row of one head: a pass over the chunks of keys with a running maximum. */
+static void attend(const struct fr_attn *a, int r, int h)
+{
+	size_t at = ((size_t)r * (size_t)a->heads + (size_t)h) * (size_t)a->head_dim;
+	const float *q = a->q + at;
+	const float *bias = a->bias ? a->bias + ((size_t)h * (size_t)a->rows + (size_t)r) * (size_t)a->kv_rows : NULL;
+	enum fr_phase phase = a->kv ? a->phase : FR_PREFILL;
+	int keys = a->kv ? a->row[r].pos + 1 : a->kv_rows;
+	float m = -INFINITY, l = 0, o[MAX_HEAD_DIM] = {0}, x[MAX_HEAD_DIM], p[FR_ATTN_CHUNK];
+
+	for (int from = 0; from < keys; from += FR_ATTN_CHUNK) {
+		int n = keys - from < FR_ATTN_CHUNK ? keys - from : FR_ATTN_CHUNK;
+		float top = m, fade;
+
+		for (int j = 0; j < n; j++) {
+			load_key(a, 0, r, h, from + j, x);
+			p[j] = phase_dot(phase, q, x, a->head_dim) * a->scale;
+			if (bias)
+				p[j] = p[j] + bias[from + j];
+			top = p[j] > top ? p[j] : top;
+		}
+		fade = fr_exp(m - top);
+		for (int j = 0; j < n; j++)
+			p[j] = fr_exp(p[j] - top);
+		l = fmaf(l, fade, lane_sum(p, n));
+		for (int d = 0; d < a->head_dim; d++)
+			o[d] = o[d] * fade;
+		for (int j = 0; j < n; j++) {
+			load_key(a, 1, r, h, from + j, x);
+			for (int d = 0; d < a->head_dim; d++)
+				o[d] = fmaf(p[j], x[d], o[d]);
+		}
+		m = top;
+	}
+	for (int d = 0; d < a->head_dim; d++)
+		a->y[at + (size_t)d] = o[d] / l;
+}
+
+static void ref_attn(struct fr_dev *dev, const struct fr_attn *a)
+{
+	(void)dev;
+	assert(a->head_dim % 8 == 0 && a->head_dim <= MAX_HEAD_DIM);
+	for (int r = 0; r < a->rows; r++)
+		for (int h = 0; h < a->heads; h++)
+			attend(a, r, h);
+}
+
+static void ref_close(struct fr_dev *dev)
+{
+	fr_host_release_all((struct fr_host *)dev);
+	free(dev);
+}
+
+static const struct fr_ops ref_ops = {
+	.name = "ref",
+	.alloc = fr_host_alloc,
+	.release = fr_host_release,
+	.put = fr_host_copy,
+	.get = fr_host_copy,
+	.copy = fr_host_copy,
+	.weight = fr_host_weight,
+	.vector = fr_host_vector,
+	.patch = ref_patch,
+	.embed = ref_embed,
+	.linear = ref_linear,
+	.glu = ref_glu,
+	.norm = ref_norm,
+	.rope = ref_rope,
+	.attn = ref_attn,
+	.sync = fr_host_sync,
+	.close = ref_close,
+};
+
+int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
+{
+	struct fr_ref *ref = calloc(1, sizeof *ref);
+	void *wide;
+
+	(void)opts;
+	*out = NULL;
+	if (!ref)
+		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the ref device", sizeof *ref);
+	ref->host.dev = (struct fr_dev){.ops = &ref_ops, .isa = "ref", .activations = "f32", .threads = 1};
+	if (fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
+		ref_close(&ref->host.dev);
+		return -1;
+	}
+	ref->wide[0] = wide;
+	ref->wide[1] = ref->wide[0] + FR_MAX_COLS;
+	*out = &ref->host.dev;
+	return 0;
+}
