@@ -7,7 +7,7 @@ OPT     ?= -O2 -g
 CFLAGS  ?=
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-missing-field-initializers
 STD     := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -pthread -MMD -MP
-LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lm -pthread
+LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lmd -lm -pthread
 SAN     ?=
 PREFIX  ?= /usr/local
 PYTHON  ?= python3

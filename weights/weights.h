@@ -20,6 +20,8 @@ struct fr_tensor {
 size_t fr_tensor_items(const struct fr_tensor *t);
 /* "[577, 1024]" into buf; returns buf. */
 char *fr_shape_text(const int64_t *shape, int ndim, char *buf, size_t size);
+/* 1 with the first item that is NaN or infinite, 0 if all are finite or the dtype has no such values. */
+int fr_tensor_nonfinite(const struct fr_tensor *t, size_t *index);
 
 /* ---- where the files of a model are: a directory, or the blobs linked into the binary ---- */
 struct fr_source;
@@ -29,6 +31,9 @@ int fr_source_is_demo(const struct fr_source *src);
 const char *fr_source_path(const struct fr_source *src);
 /* The bytes of a member (mapped read-only, valid until close). Returns 0 found, 1 absent, -1 present but unreadable. */
 int fr_source_file(struct fr_source *src, const char *name, const uint8_t **bytes, size_t *size, struct fr_error *err);
+/* How many members end in suffix (".safetensors"), hidden ones left out; the first in byte order goes into
+ * first [size], "" if none. */
+int fr_source_count(struct fr_source *src, const char *suffix, char *first, size_t size);
 /* Maps any file read-only; an empty file gives size 0 and bytes non-NULL. The mapping is registered so that a SIGBUS
  * in it can be named: fr_map_at() is async-signal-safe and returns the path of the mapping that holds addr, or NULL. */
 int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err);
@@ -42,7 +47,8 @@ struct fr_tensors {
 	char *names;       /* arena */
 	char *metadata;    /* JSON text of __metadata__, or NULL */
 };
-/* bytes [size] stays owned by the caller and must outlive the views. Checks all: header length, JSON, dtype, shape x
+/* bytes [size] and file stay owned by the caller and must outlive the views, which come in the order of their data.
+ * Checks all: header length, JSON, dtype, shape x
  * dtype == span, spans inside the buffer, no overlap, no holes, no duplicate names. */
 int fr_safetensors_parse(const uint8_t *bytes, size_t size, const char *file, struct fr_tensors *out, struct fr_error *err);
 void fr_tensors_free(struct fr_tensors *t);
@@ -53,7 +59,7 @@ struct fr_st_writer;
 int fr_st_create(const char *path, const struct fr_tensor *table, size_t n, const char *metadata, struct fr_st_writer **out,
 		 struct fr_error *err);
 int fr_st_append(struct fr_st_writer *w, const void *data, size_t bytes, struct fr_error *err); /* any slicing of the data */
-int fr_st_close(struct fr_st_writer *w, struct fr_error *err);  /* checks that all bytes came; renames */
+int fr_st_close(struct fr_st_writer *w, struct fr_error *err);  /* checks that all bytes came; renames; frees w always */
 void fr_st_abandon(struct fr_st_writer *w);                      /* removes the temporary file */
 
 /* ---- all tensors of a checkpoint: one file, or shards with their index ---- */
@@ -65,7 +71,7 @@ void fr_store_close(struct fr_store *st);
 const struct fr_tensor *fr_store_find(const struct fr_store *st, const char *name); /* NULL: absent; O(log n) */
 size_t fr_store_count(const struct fr_store *st);
 const struct fr_tensor *fr_store_at(const struct fr_store *st, size_t i); /* sorted by name */
-/* First tensor with a value that is not finite, or NULL: tensors in name order; *index is the item. */
+/* First tensor with a value that is NaN or infinite, or NULL: tensors in name order; *index is the item. */
 const struct fr_tensor *fr_store_nonfinite(const struct fr_store *st, size_t *index);
 
 #endif
