@@ -1,0 +1,63 @@
+/* The cpu instance: its levels, its state and its drivers (portable C around the micro-kernels of ukr.h). */
+#ifndef FR_KERNELS_CPU_CPU_H
+#define FR_KERNELS_CPU_CPU_H
+
+#include "../host.h"
+#include "../pool.h"
+#include "ukr.h"
+
+/* Bundles of instruction sets, each with the operating system's consent to its registers. A level includes
+ * all below. */
+enum fr_level { FR_LEVEL_REF, FR_LEVEL_AVX2, FR_LEVEL_AVX512, FR_LEVEL_AVX512BF16, FR_LEVEL_AMX, FR_LEVELS };
+extern const char *const fr_level_names[FR_LEVELS];
+/* The highest level this CPU and its operating system have. */
+enum fr_level fr_level_found(void);
+/* The level to use where `found` is there: isa NULL means the best with micro-kernels. "cpu-ref" is these drivers over
+ * the ref micro-kernels (tests compare it with kernels/ref.c). */
+int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, struct fr_error *err);
+
+struct fr_cpu {
+	struct fr_host host;
+	struct fr_ukr u;
+	struct fr_pool *pool;
+	float *a;	/* [FR_PACK_FLOATS] rows of a matrix product, packed once and shared by the workers */
+	float *scratch; /* [threads, scratch_floats] */
+	size_t scratch_floats;
+};
+/* Enough for FR_MAX_MR rows of FR_MAX_COLS; 32 MiB, of which only what is used becomes real memory. */
+#define FR_PACK_FLOATS ((size_t)FR_MAX_MR * FR_MAX_COLS)
+/* Rows whose sums a worker keeps at once. */
+#define FR_ROW_BLOCK 768
+
+static inline float *fr_cpu_scratch(const struct fr_cpu *cpu, int worker)
+{
+	return cpu->scratch + (size_t)worker * cpu->scratch_floats;
+}
+static inline int fr_min(int a, int b)
+{
+	return a < b ? a : b;
+}
+static inline int fr_max(int a, int b)
+{
+	return a > b ? a : b;
+}
+static inline int fr_ceil_div(int a, int b)
+{
+	return a / b + (a % b != 0);
+}
+
+/* gemm.c, gemv.c, attn.c: floats of scratch that a worker needs there. */
+size_t fr_gemm_scratch(const struct fr_ukr *u);
+size_t fr_gemv_scratch(const struct fr_ukr *u);
+size_t fr_attn_scratch(const struct fr_ukr *u);
+void fr_gemm_linear(struct fr_cpu *cpu, const struct fr_linear *a);
+void fr_gemm_glu(struct fr_cpu *cpu, const struct fr_glu *a);
+void fr_gemm_patch(struct fr_cpu *cpu, const struct fr_patch *a);
+void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a);
+void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a);
+void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a);
+void fr_cpu_embed(struct fr_dev *dev, const struct fr_embed *a);
+void fr_cpu_norm(struct fr_dev *dev, const struct fr_norm *a);
+void fr_cpu_rope(struct fr_dev *dev, const struct fr_rope *a);
+
+#endif

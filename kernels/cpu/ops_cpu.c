@@ -1,0 +1,103 @@
+/* The cpu instance of the operations table: level, threads and scratch memory are settled here, once. */
+#include "cpu.h"
+
+#include <stdlib.h>
+
+static void patch(struct fr_dev *dev, const struct fr_patch *a)
+{
+	fr_gemm_patch((struct fr_cpu *)dev, a);
+}
+
+static void linear(struct fr_dev *dev, const struct fr_linear *a)
+{
+	if (a->phase == FR_DECODE)
+		fr_gemv_linear((struct fr_cpu *)dev, a);
+	else
+		fr_gemm_linear((struct fr_cpu *)dev, a);
+}
+
+static void glu(struct fr_dev *dev, const struct fr_glu *a)
+{
+	if (a->phase == FR_DECODE)
+		fr_gemv_glu((struct fr_cpu *)dev, a);
+	else
+		fr_gemm_glu((struct fr_cpu *)dev, a);
+}
+
+static void close_cpu(struct fr_dev *dev)
+{
+	struct fr_cpu *cpu = (struct fr_cpu *)dev;
+
+	fr_pool_free(cpu->pool);
+	fr_host_release_all(&cpu->host);
+	free(cpu);
+}
+
+static const struct fr_ops ops_cpu = {
+	.name = "cpu",
+	.alloc = fr_host_alloc,
+	.release = fr_host_release,
+	.put = fr_host_copy,
+	.get = fr_host_copy,
+	.copy = fr_host_copy,
+	.weight = fr_host_weight,
+	.vector = fr_host_vector,
+	.patch = patch,
+	.embed = fr_cpu_embed,
+	.linear = linear,
+	.glu = glu,
+	.norm = fr_cpu_norm,
+	.rope = fr_cpu_rope,
+	.attn = fr_cpu_attn,
+	.sync = fr_host_sync,
+	.close = close_cpu,
+};
+
+static size_t scratch_floats(const struct fr_ukr *u)
+{
+	size_t need = fr_gemm_scratch(u);
+
+	need = fr_gemv_scratch(u) > need ? fr_gemv_scratch(u) : need;
+	need = fr_attn_scratch(u) > need ? fr_attn_scratch(u) : need;
+	return (need + 1023) / 1024 * 1024;
+}
+
+static int take_scratch(struct fr_cpu *cpu, struct fr_error *err)
+{
+	struct fr_dev *dev = &cpu->host.dev;
+	void *p;
+
+	cpu->scratch_floats = scratch_floats(&cpu->u);
+	FR_TRY(fr_host_alloc(dev, (size_t)dev->threads * cpu->scratch_floats * sizeof(float), &p, err));
+	cpu->scratch = p;
+	FR_TRY(fr_host_alloc(dev, FR_PACK_FLOATS * sizeof(float), &p, err));
+	cpu->a = p;
+	return 0;
+}
+
+int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
+{
+	enum fr_level level;
+	struct fr_cpu *cpu;
+
+	FR_TRY(fr_level_choose(opts->isa, fr_level_found(), &level, err));
+	cpu = calloc(1, sizeof *cpu);
+	if (!cpu)
+		return fr_fail(err, FR_E_MEMORY, "cannot allocate the cpu backend");
+	cpu->host.dev.ops = &ops_cpu;
+	cpu->host.dev.isa = level == FR_LEVEL_REF ? "cpu-ref" : fr_level_names[level];
+	cpu->host.dev.activations = "f32";
+	fr_ukr_ref(&cpu->u);
+	if (level >= FR_LEVEL_AVX2)
+		fr_ukr_avx2(&cpu->u);
+	if (fr_pool_new(opts->threads, &cpu->pool, err) != 0)
+		goto fail;
+	cpu->host.dev.threads = fr_pool_threads(cpu->pool);
+	if (take_scratch(cpu, err) != 0)
+		goto fail;
+	*out = &cpu->host.dev;
+	return 0;
+fail:
+	close_cpu(&cpu->host.dev);
+	return -1;
+}

@@ -1,0 +1,59 @@
+/* The micro-kernels that the cpu instance is made of, with their block sizes beside them. The table is filled with ref
+ * (which uses nothing above baseline x86-64), then overwritten level by level, so every pointer is always valid. All
+ * levels compute the bits of the contract in ops.h; what differs is the shape of the register tile.
+ *
+ * Edges are the micro-kernels' business: they read and write exactly the elements named here. */
+#ifndef FR_KERNELS_CPU_UKR_H
+#define FR_KERNELS_CPU_UKR_H
+
+#include "../ops.h"
+
+#define FR_MAX_MR 16 /* largest register tile of any level, in rows */
+#define FR_MAX_GEMV_ROWS 16
+#define FR_MAX_HEAD_DIM 320
+
+/* w: n rows of k weights, ldw elements apart; n <= nr. b [k, nr]: b[i, j] = w[j, i], columns n..nr-1 zero. */
+typedef void fr_pack_fn(int n, int k, const void *w, size_t ldw, float *b);
+/* y[r * ldy + c] = lane(x[r * ldx ..], w[c * ldw ..]) over k, r < rows <= FR_MAX_GEMV_ROWS, c < cols. Reads w once. */
+typedef void fr_gemv_fn(int rows, int cols, int k, const float *x, size_t ldx, const void *w, size_t ldw, float *y,
+			size_t ldy);
+/* for j < n in order: o[d] = fma(p[j], v[j * ldv + d], o[d]), d < dim. */
+typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ldv, float *o);
+
+struct fr_ukr {
+	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
+	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. */
+	void (*gemm)(int m, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int more);
+	int mr, nr;
+	int kc; /* depth of a panel: nr * kc floats stay in L1 while mc rows pass */
+	int mc; /* rows of a block: mc * kc floats stay in L2 while nc columns pass; a multiple of mr */
+	int nc; /* columns of a job, a multiple of nr */
+	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */
+	fr_pack_fn *pack_rows[FR_DTYPES]; /* values: w has k rows of n elements, b[i, j] = w[i, j] */
+
+	fr_gemv_fn *gemv[FR_DTYPES];
+	int gemv_cols; /* weight rows of a tile: jobs take multiples of it */
+	fr_axpy_fn *axpy[FR_DTYPES];
+
+	/* y[n] = act(c[n] + bias[n]) * scale[n] + residual[n], parts that are NULL left out. c and residual may be y.
+	 */
+	void (*finish)(int n, const float *c, const float *bias, enum fr_act act, const float *scale,
+		       const float *residual, float *y);
+	/* y[n] = silu(gate[n]) * up[n] */
+	void (*glu)(int n, const float *gate, const float *up, float *y);
+	/* One row of fr_norm; bias NULL: RMSNorm. y may be x. */
+	void (*norm)(int dim, const float *x, const float *weight, const float *bias, float eps, float *y);
+	/* Half-split rotation of x [2 * half] in place by cos, sin [half]. */
+	void (*rotate)(int half, float *x, const float *cos, const float *sin);
+	/* One chunk of the softmax: s [n] dot products in, p out; *m and *l go on; returns a (fr_attn in ops.h). */
+	float (*softmax)(int n, float *s, float scale, const float *bias, float *m, float *l);
+	void (*scale)(int n, float *x, float a);  /* x[i] *= a */
+	void (*divide)(int n, float *x, float a); /* x[i] /= a */
+	void (*widen[FR_DTYPES])(int n, const void *src, float *dst);
+	void (*narrow[FR_DTYPES])(int n, const float *src, void *dst); /* f32 and f16 (RNE): the types of a KV cache */
+};
+
+void fr_ukr_ref(struct fr_ukr *u);
+void fr_ukr_avx2(struct fr_ukr *u);
+
+#endif

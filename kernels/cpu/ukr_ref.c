@@ -1,0 +1,226 @@
+/* The micro-kernels in plain C: what every level must compute, and what a level that has no better one uses. The tile
+ * is small and odd on purpose, so that tests with these exercise every edge of the drivers. */
+#include "ukr.h"
+#include "../math.h"
+
+#define MR 3
+#define NR 8
+
+static void gemm(int m, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int more)
+{
+	for (int i = 0; i < m; i++)
+		for (int j = 0; j < n; j++) {
+			float acc = more ? c[(size_t)i * ldc + (size_t)j] : 0.0f;
+
+			for (int p = 0; p < k; p++)
+				acc = fmaf(a[(size_t)i * lda + (size_t)p], b[p * NR + j], acc);
+			c[(size_t)i * ldc + (size_t)j] = acc;
+		}
+}
+
+/* One element of a matrix of weights; the type is known at compile time at every call. */
+static inline float element(enum fr_dtype dtype, const void *w, size_t i)
+{
+	if (dtype == FR_F32)
+		return ((const float *)w)[i];
+	if (dtype == FR_F16)
+		return fr_f16_f32(((const uint16_t *)w)[i]);
+	return fr_bf16_f32(((const uint16_t *)w)[i]);
+}
+
+static inline void pack(enum fr_dtype dtype, int n, int k, const void *w, size_t ldw, float *b)
+{
+	for (int i = 0; i < k; i++)
+		for (int j = 0; j < NR; j++)
+			b[i * NR + j] = j < n ? element(dtype, w, (size_t)j * ldw + (size_t)i) : 0.0f;
+}
+
+static inline void pack_rows(enum fr_dtype dtype, int n, int k, const void *w, size_t ldw, float *b)
+{
+	for (int i = 0; i < k; i++)
+		for (int j = 0; j < NR; j++)
+			b[i * NR + j] = j < n ? element(dtype, w, (size_t)i * ldw + (size_t)j) : 0.0f;
+}
+
+static float join_lanes(float lane[32])
+{
+	for (int h = 16; h > 0; h /= 2)
+		for (int i = 0; i < h; i++)
+			lane[i] += lane[i + h];
+	return lane[0];
+}
+
+static inline void gemv(enum fr_dtype dtype, int rows, int cols, int k, const float *x, size_t ldx, const void *w,
+			size_t ldw, float *y, size_t ldy)
+{
+	for (int c = 0; c < cols; c++)
+		for (int r = 0; r < rows; r++) {
+			float lane[32] = {0};
+
+			for (int i = 0; i < k; i++)
+				lane[i % 32] = fmaf(x[(size_t)r * ldx + (size_t)i],
+						    element(dtype, w, (size_t)c * ldw + (size_t)i), lane[i % 32]);
+			y[(size_t)r * ldy + (size_t)c] = join_lanes(lane);
+		}
+}
+
+static inline void axpy(enum fr_dtype dtype, int n, int dim, const float *p, const void *v, size_t ldv, float *o)
+{
+	for (int j = 0; j < n; j++)
+		for (int d = 0; d < dim; d++)
+			o[d] = fmaf(p[j], element(dtype, v, (size_t)j * ldv + (size_t)d), o[d]);
+}
+
+static inline void widen(enum fr_dtype dtype, int n, const void *src, float *dst)
+{
+	for (int i = 0; i < n; i++)
+		dst[i] = element(dtype, src, (size_t)i);
+}
+
+#define FOR_DTYPE(name, DTYPE)                                                                                         \
+	static void pack_##name(int n, int k, const void *w, size_t ldw, float *b)                                     \
+	{                                                                                                              \
+		pack(DTYPE, n, k, w, ldw, b);                                                                          \
+	}                                                                                                              \
+	static void pack_rows_##name(int n, int k, const void *w, size_t ldw, float *b)                                \
+	{                                                                                                              \
+		pack_rows(DTYPE, n, k, w, ldw, b);                                                                     \
+	}                                                                                                              \
+	static void gemv_##name(int rows, int cols, int k, const float *x, size_t ldx, const void *w, size_t ldw,      \
+				float *y, size_t ldy)                                                                  \
+	{                                                                                                              \
+		gemv(DTYPE, rows, cols, k, x, ldx, w, ldw, y, ldy);                                                    \
+	}                                                                                                              \
+	static void axpy_##name(int n, int dim, const float *p, const void *v, size_t ldv, float *o)                   \
+	{                                                                                                              \
+		axpy(DTYPE, n, dim, p, v, ldv, o);                                                                     \
+	}                                                                                                              \
+	static void widen_##name(int n, const void *src, float *dst)                                                   \
+	{                                                                                                              \
+		widen(DTYPE, n, src, dst);                                                                             \
+	}
+FOR_DTYPE(f32, FR_F32)
+FOR_DTYPE(f16, FR_F16)
+FOR_DTYPE(bf16, FR_BF16)
+
+static void finish(int n, const float *c, const float *bias, enum fr_act act, const float *scale, const float *residual,
+		   float *y)
+{
+	for (int i = 0; i < n; i++) {
+		float t = c[i];
+
+		if (bias)
+			t += bias[i];
+		t = fr_act(act, t);
+		if (scale)
+			t *= scale[i];
+		y[i] = residual ? t + residual[i] : t;
+	}
+}
+
+static void glu(int n, const float *gate, const float *up, float *y)
+{
+	for (int i = 0; i < n; i++)
+		y[i] = fr_silu(gate[i]) * up[i];
+}
+
+static float lane_sum(int n, const float *x)
+{
+	float lane[32] = {0};
+
+	for (int i = 0; i < n; i++)
+		lane[i % 32] += x[i];
+	return join_lanes(lane);
+}
+
+static void norm(int dim, const float *x, const float *weight, const float *bias, float eps, float *y)
+{
+	float mean = bias ? lane_sum(dim, x) / (float)dim : 0.0f;
+	float square, inv;
+
+	for (int i = 0; i < dim; i++)
+		y[i] = bias ? x[i] - mean : x[i];
+	gemv(FR_F32, 1, 1, dim, y, 0, y, 0, &square, 0);
+	inv = 1.0f / sqrtf(square / (float)dim + eps);
+	for (int i = 0; i < dim; i++)
+		y[i] = bias ? fmaf(y[i] * inv, weight[i], bias[i]) : y[i] * inv * weight[i];
+}
+
+static void rotate(int half, float *x, const float *cos, const float *sin)
+{
+	for (int i = 0; i < half; i++) {
+		float a = x[i], b = x[i + half];
+
+		x[i] = fmaf(a, cos[i], -(b * sin[i]));
+		x[i + half] = fmaf(b, cos[i], a * sin[i]);
+	}
+}
+
+static float softmax(int n, float *s, float scale, const float *bias, float *m, float *l)
+{
+	float top = *m, a;
+
+	for (int j = 0; j < n; j++) {
+		s[j] *= scale;
+		if (bias)
+			s[j] += bias[j];
+		top = s[j] > top ? s[j] : top;
+	}
+	a = fr_exp(*m - top);
+	for (int j = 0; j < n; j++)
+		s[j] = fr_exp(s[j] - top);
+	*l = fmaf(*l, a, lane_sum(n, s));
+	*m = top;
+	return a;
+}
+
+static void scale_by(int n, float *x, float a)
+{
+	for (int i = 0; i < n; i++)
+		x[i] *= a;
+}
+
+static void divide_by(int n, float *x, float a)
+{
+	for (int i = 0; i < n; i++)
+		x[i] /= a;
+}
+
+static void narrow_f32(int n, const float *src, void *dst)
+{
+	memcpy(dst, src, (size_t)n * sizeof *src);
+}
+
+static void narrow_f16(int n, const float *src, void *dst)
+{
+	uint16_t *h = dst;
+
+	for (int i = 0; i < n; i++)
+		h[i] = fr_f32_f16(src[i]);
+}
+
+void fr_ukr_ref(struct fr_ukr *u)
+{
+	*u = (struct fr_ukr){
+		.gemm = gemm,
+		.mr = MR,
+		.nr = NR,
+		.kc = 64,
+		.mc = 8 * MR,
+		.nc = 4 * NR,
+		.pack = {[FR_F32] = pack_f32, [FR_F16] = pack_f16, [FR_BF16] = pack_bf16},
+		.pack_rows = {[FR_F32] = pack_rows_f32, [FR_F16] = pack_rows_f16, [FR_BF16] = pack_rows_bf16},
+		.gemv = {[FR_F32] = gemv_f32, [FR_F16] = gemv_f16, [FR_BF16] = gemv_bf16},
+		.gemv_cols = 1,
+		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},
+		.finish = finish,
+		.glu = glu,
+		.norm = norm,
+		.rotate = rotate,
+		.softmax = softmax,
+		.scale = scale_by,
+		.divide = divide_by,
+		.widen = {[FR_F32] = widen_f32, [FR_F16] = widen_f16, [FR_BF16] = widen_bf16},
+		.narrow = {[FR_F32] = narrow_f32, [FR_F16] = narrow_f16},
+	};
+}
