@@ -7,19 +7,19 @@
 /* Views into the store (shared, not owned). An absent optional tensor has data NULL. Matrices are [out, in]. */
 struct fr_vit_layer_weights {
 	struct fr_tensor ln1_w, ln1_b, q_w, q_b, k_w, k_b, v_w, v_b, o_w, o_b; /* [dim], [dim,dim] */
-	struct fr_tensor ln2_w, ln2_b, fc1_w, fc1_b, fc2_w, fc2_b;             /* [ffn,dim], [dim,ffn] */
-	struct fr_tensor ls1, ls2;                                             /* [dim] if layer_scale */
+	struct fr_tensor ln2_w, ln2_b, fc1_w, fc1_b, fc2_w, fc2_b;	       /* [ffn,dim], [dim,ffn] */
+	struct fr_tensor ls1, ls2;					       /* [dim] if layer_scale */
 };
 struct fr_vit_weights {
 	struct fr_tensor cls, patch_w, patch_b, pos; /* [dim], [dim,3,p,p] taken as [dim,3*p*p], [dim], [1+N,dim] */
-	struct fr_tensor pre_w, pre_b;               /* [dim] if pre_ln */
-	struct fr_vit_layer_weights *layer;          /* [run] */
+	struct fr_tensor pre_w, pre_b;		     /* [dim] if pre_ln */
+	struct fr_vit_layer_weights *layer;	     /* [run] */
 };
 struct fr_proj_weights {
 	struct fr_tensor l1_w, l1_b, l2_w, l2_b; /* [proj_dim,vit dim], [text dim,proj_dim] */
 };
 struct fr_text_layer_weights {
-	struct fr_tensor norm1, q, k, v, o; /* [dim], [heads*hd,dim], [kv_heads*hd,dim] x2, [dim,heads*hd] */
+	struct fr_tensor norm1, q, k, v, o;	/* [dim], [heads*hd,dim], [kv_heads*hd,dim] x2, [dim,heads*hd] */
 	struct fr_tensor norm2, gate, up, down; /* [dim], [ffn,dim] x2, [dim,ffn] */
 };
 struct fr_weights {
@@ -27,13 +27,16 @@ struct fr_weights {
 	struct fr_proj_weights proj[FR_MAX_BRANCHES];
 	struct fr_tensor embed, norm, lm_head; /* [vocab,dim], [dim], [vocab,dim] (= embed when tied) */
 	struct fr_text_layer_weights *layer;   /* [text.layers] */
-	size_t used, unused;                   /* tensors of the store that are and are not asked for */
-	const char *origin;                    /* the column of the names table that fits: "hf-llava", "hf-llava-4.52" */
-	char dtype[8];                         /* of the matrices: "bf16", "f16", "f32", or "mixed" */
+	size_t used, unused;		       /* tensors of the store that are and are not asked for */
+	const char *origin; /* the column of the names table that fits: "hf-llava", "hf-llava-4.52" */
+	char dtype[8];	    /* of the matrices: "bf16", "f16", "f32", or "mixed" */
+	void **copies;	    /* owned: tensors whose data is not aligned to its items */
+	size_t n_copies, copied_bytes;
 };
-/* All missing or mis-shaped tensors are reported in one sentence (the first 8 by name with both shapes, file and names
- * tried, then a count). Rows for embeddings and lm_head may exceed desc.text.vocab? No: they must equal it. */
-int fr_bind(const struct fr_model_desc *desc, const struct fr_store *store, struct fr_weights *out, struct fr_error *err);
+/* All missing or mis-shaped tensors are reported in one sentence: their number, and of the first 8 (as far as the
+ * sentence has room) the names tried, the file and both shapes. */
+int fr_bind(const struct fr_model_desc *desc, const struct fr_store *store, struct fr_weights *out,
+	    struct fr_error *err);
 void fr_weights_free(struct fr_weights *w);
 
 #endif

@@ -44,23 +44,27 @@ const char *fr_map_at(const void *addr);
 struct fr_tensors {
 	struct fr_tensor *at;
 	size_t n;
-	char *names;       /* arena */
-	char *metadata;    /* JSON text of __metadata__, or NULL */
+	char *names;	/* arena */
+	char *metadata; /* JSON text of __metadata__, or NULL */
 };
 /* bytes [size] and file stay owned by the caller and must outlive the views, which come in the order of their data.
- * Checks all: header length, JSON, dtype, shape x
- * dtype == span, spans inside the buffer, no overlap, no holes, no duplicate names. */
-int fr_safetensors_parse(const uint8_t *bytes, size_t size, const char *file, struct fr_tensors *out, struct fr_error *err);
+ * Checks all: header length, JSON, dtype, shape x dtype == span, spans inside the buffer, no overlap, no holes, no
+ * duplicate names. */
+int fr_safetensors_parse(const uint8_t *bytes, size_t size, const char *file, struct fr_tensors *out,
+			 struct fr_error *err);
 void fr_tensors_free(struct fr_tensors *t);
 
 /* ---- safetensors writer: names, shapes and dtypes first, then the data tensor by tensor in that order ---- */
 struct fr_st_writer;
 /* Writes to PATH.tmp.<pid>, renamed on close. metadata: JSON object of strings, or NULL. */
-int fr_st_create(const char *path, const struct fr_tensor *table, size_t n, const char *metadata, struct fr_st_writer **out,
-		 struct fr_error *err);
-int fr_st_append(struct fr_st_writer *w, const void *data, size_t bytes, struct fr_error *err); /* any slicing of the data */
-int fr_st_close(struct fr_st_writer *w, struct fr_error *err);  /* checks that all bytes came; renames; frees w always */
-void fr_st_abandon(struct fr_st_writer *w);                      /* removes the temporary file */
+int fr_st_create(const char *path, const struct fr_tensor *table, size_t n, const char *metadata,
+		 struct fr_st_writer **out, struct fr_error *err);
+/* The data in any slicing. */
+int fr_st_append(struct fr_st_writer *w, const void *data, size_t bytes, struct fr_error *err);
+/* Checks that all bytes came and puts the file in place; frees w in any case. */
+int fr_st_close(struct fr_st_writer *w, struct fr_error *err);
+/* Removes the temporary file and frees w, which may be NULL. */
+void fr_st_abandon(struct fr_st_writer *w);
 
 /* ---- all tensors of a checkpoint: one file, or shards with their index ---- */
 struct fr_store;

@@ -1,0 +1,62 @@
+/* The names table: which tensor of a checkpoint fills which field of fr_weights, as data.
+ *
+ * A row is a tensor that the model needs: its role, its field, its shape in terms of the description, and its name in
+ * each naming scheme (a column; NULL: the scheme has no such tensor). A place says under which prefix a part of the
+ * model may lie, and in which scheme. A further origin of weights is a column, if it names tensors in its own way,
+ * and the places where its parts lie. */
+#ifndef FR_WEIGHTS_NAMES_H
+#define FR_WEIGHTS_NAMES_H
+
+#include "bind.h"
+
+enum fr_part { FR_PART_VISION, FR_PART_PROJ, FR_PART_TEXT, FR_PART_HEAD, FR_PARTS };
+enum fr_scheme { FR_SCHEME_HF, FR_SCHEMES };
+
+/* Sizes of a part, taken from the description. DIM, FFN: of the part itself; IN: what enters the projector. */
+enum fr_size {
+	FR_SZ_NONE,
+	FR_SZ_DIM,
+	FR_SZ_FFN,
+	FR_SZ_IN,
+	FR_SZ_Q,
+	FR_SZ_KV,
+	FR_SZ_VOCAB,
+	FR_SZ_POS,
+	FR_SZ_RGB,
+	FR_SZ_PATCH,
+	FR_SIZES
+};
+
+/* When a row is asked for. */
+enum fr_need {
+	FR_NEED_ALWAYS,
+	FR_NEED_PRE_LN,
+	FR_NEED_PATCH_BIAS,
+	FR_NEED_LAYER_SCALE,
+	FR_NEED_PROJ_BIAS,
+	FR_NEED_UNTIED,
+	FR_NEEDS
+};
+
+struct fr_name_row {
+	const char *role; /* "text.layer.q": for messages */
+	enum fr_part part;
+	int per_layer; /* the name holds one %d, the field lies in the layer's struct */
+	size_t offset; /* of the struct fr_tensor in the part's struct, or in the layer's */
+	enum fr_need need;
+	enum fr_size shape[4];
+	const char *name[FR_SCHEMES]; /* after the place's prefix */
+};
+struct fr_name_place {
+	enum fr_part part;
+	const char *branch; /* fr_vit_desc.role that may lie here; NULL: the part is not of a branch */
+	enum fr_scheme scheme;
+	const char *prefix;
+	const char *origin;
+};
+extern const struct fr_name_row fr_name_rows[];
+extern const size_t fr_name_row_count;
+extern const struct fr_name_place fr_name_places[];
+extern const size_t fr_name_place_count;
+
+#endif
