@@ -1,0 +1,96 @@
+/* A case of the kernel check: one operation with its parameters, seeded inputs between guards, and its run on a device.
+ *
+ * Used by tests/ (against ref and against double), by `fr-run selftest` (known answers) and by `fr-run bench kernels`
+ * (times), so that what is measured is what is tested. Inputs lie between NaNs, outputs start as NaN between canaries,
+ * weights are mapped like a checkpoint's and end at a page that cannot be read. */
+#ifndef FR_KERNELS_CHECK_H
+#define FR_KERNELS_CHECK_H
+
+#include "ops.h"
+
+enum fr_check_op {
+	FR_CHECK_LINEAR,
+	FR_CHECK_GLU,
+	FR_CHECK_NORM,
+	FR_CHECK_PATCH,
+	FR_CHECK_EMBED,
+	FR_CHECK_ROPE,
+	FR_CHECK_ATTN
+};
+enum {
+	FR_WITH_BIAS = 1,     /* linear, norm (LayerNorm), patch, dense attn */
+	FR_WITH_SCALE = 2,    /* linear */
+	FR_WITH_RESIDUAL = 4, /* linear */
+	FR_IN_PLACE = 8,      /* linear: residual is y; norm: x is y */
+	FR_STRIDED = 16,      /* linear: x_stride is 5 more than the columns */
+	FR_DENSE = 32,	      /* attn: dense keys instead of a KV cache */
+	FR_ODD_WEIGHT = 64    /* the weights' address is odd: weight() must copy them */
+};
+struct fr_check_case {
+	enum fr_check_op op;
+	enum fr_dtype dtype; /* of the weights, or of the KV cache */
+	enum fr_phase phase;
+	int m, n, k; /* rows, outputs, inputs. norm: m rows of k; embed: m rows of k, vocabulary n; patch: n outputs */
+	unsigned with; /* FR_WITH_... */
+	enum fr_act act;
+	int heads, kv_heads, head_dim; /* rope, attn */
+	int seqs, kv_len; /* m rows over seqs sequences, the first ending at kv_len, each later one 37 sooner;
+			     dense: kv_len keys */
+	int image, patch;
+};
+
+/* Arrays of a case, by role. */
+enum fr_slot {
+	FR_SLOT_X, /* x, q, pixels, image rows */
+	FR_SLOT_BIAS,
+	FR_SLOT_SCALE, /* scale, norm weight, class token */
+	FR_SLOT_ADD,   /* residual, position table */
+	FR_SLOT_COS,
+	FR_SLOT_SIN,
+	FR_SLOT_K,
+	FR_SLOT_V,
+	FR_SLOT_CACHE_K,
+	FR_SLOT_CACHE_V,
+	FR_SLOT_Y,
+	FR_SLOTS
+};
+struct fr_check_slot {
+	void *host;   /* [bytes]: the values before the run */
+	size_t bytes; /* 0: the case has no such array */
+	int out;      /* written by the operation */
+};
+struct fr_check {
+	struct fr_check_case c;
+	struct fr_check_slot slot[FR_SLOTS];
+	struct fr_tensor w[2]; /* weights; glu has two */
+	struct fr_row *row;    /* [m] */
+	int32_t *ids;	       /* [m] */
+	int max_pos, slots;    /* of the KV cache; it has 2 layers, the second is the one in use */
+	void *map[2];
+	size_t map_bytes[2];
+};
+#define FR_CHECK_LAYERS 2
+#define FR_CHECK_LAYER 1
+
+/* A case on one device. */
+struct fr_check_run {
+	const struct fr_check *check;
+	struct fr_dev *dev;
+	struct fr_mat w[2];
+	void *block[FR_SLOTS]; /* device memory: guard, array, guard */
+	void *at[FR_SLOTS];    /* the array in it */
+	void *out[FR_SLOTS];   /* host: after collect, the arrays that are written */
+};
+
+/* "linear_bf16/m577_n1024_k4096_bias_gelu" into buf; returns buf. */
+char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size);
+int fr_check_new(const struct fr_check_case *c, uint64_t seed, struct fr_check **out, struct fr_error *err);
+void fr_check_free(struct fr_check *ck);
+/* Puts the arrays into the device; the weights are bound there until the device is closed. */
+int fr_check_bind(const struct fr_check *ck, struct fr_dev *dev, struct fr_check_run *run, struct fr_error *err);
+void fr_check_call(const struct fr_check_run *run);
+/* Waits, fetches what was written, and fails if anything else in device memory has changed. */
+int fr_check_collect(struct fr_check_run *run, struct fr_error *err);
+void fr_check_unbind(struct fr_check_run *run);
+
+#endif
