@@ -1,0 +1,157 @@
+/* The kernel check, exact half: every row on every level of this CPU gives the bits of the plain instance, at 1, 2 and
+ * 3 threads, and touches nothing but its outputs. usage: kernels [GLOB], over the names of the rows. */
+#include "test.h"
+#include "kernel_rows.h"
+
+#include <fnmatch.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define THREADS 3
+
+static const char *const levels[] = {"cpu-ref", "avx2", "avx512"};
+#define LEVELS ((int)(sizeof levels / sizeof *levels))
+
+static char current[256];
+
+/* Weights end at a page that cannot be read: a load past them arrives here. */
+static void on_fault(int sig)
+{
+	static const char tail[] = ": read or write outside the arrays\n";
+
+	(void)sig;
+	if (write(1, "FAIL ", 5) < 0 || write(1, current, strlen(current)) < 0 || write(1, tail, sizeof tail - 1) < 0)
+		_exit(2);
+	_exit(1);
+}
+
+static uint32_t bits(const float *p, size_t i)
+{
+	return fr_f32_bits(p[i]);
+}
+
+/* 1 and a test_fail if an output of got differs from want's. */
+static int differs(const struct fr_check_run *got, const struct fr_check_run *want, int threads)
+{
+	for (int s = 0; s < FR_SLOTS; s++) {
+		size_t n = want->check->slot[s].bytes / 4, i = 0;
+		const float *a = got->out[s], *b = want->out[s];
+
+		if (!b)
+			continue;
+		while (i < n && bits(a, i) == bits(b, i))
+			i++;
+		if (i == n)
+			continue;
+		test_fail(current, "%d threads: array %d, word %zu of %zu: got %a (%08x), want %a (%08x)", threads, s,
+			  i, n, (double)a[i], bits(a, i), (double)b[i], bits(b, i));
+		return 1;
+	}
+	return 0;
+}
+
+static int run_on(const struct fr_check *ck, struct fr_dev *dev, struct fr_check_run *run, struct fr_error *err)
+{
+	if (fr_check_bind(ck, dev, run, err) != 0)
+		return -1;
+	fr_check_call(run);
+	return fr_check_collect(run, err);
+}
+
+/* One row on one level: devices dev[t] with t + 1 threads. */
+static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THREADS], const struct fr_check_run *want)
+{
+	int bad = 0;
+
+	for (int t = 0; t < THREADS && !bad; t++) {
+		size_t copied = dev[t]->copied;
+		struct fr_error err;
+		struct fr_check_run run;
+
+		if (run_on(ck, dev[t], &run, &err) != 0) {
+			test_fail(current, "%d threads: %s", t + 1, err.text);
+			bad = 1;
+		} else if (ck->c.with & FR_ODD_WEIGHT ? dev[t]->copied != copied + ck->w[0].bytes
+						      : dev[t]->copied != copied) {
+			test_fail(current, "%zu bytes of weights were copied", dev[t]->copied - copied);
+			bad = 1;
+		} else {
+			bad = differs(&run, want, t + 1);
+		}
+		fr_check_unbind(&run);
+	}
+	if (!bad)
+		test_ok(current);
+}
+
+static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *ref,
+		      struct fr_dev *dev[LEVELS][THREADS])
+{
+	struct fr_check *ck;
+	struct fr_check_run want = {0};
+	struct fr_error err;
+	char name[160];
+
+	fr_check_name(c, name, sizeof name);
+	snprintf(current, sizeof current, "exact/ref/%s", name);
+	if (fr_check_new(c, seed, &ck, &err) != 0) {
+		test_fail(current, "%s", err.text);
+		return;
+	}
+	if (run_on(ck, ref, &want, &err) != 0)
+		test_fail(current, "%s", err.text);
+	else
+		for (int l = 0; l < LEVELS; l++) {
+			snprintf(current, sizeof current, "exact/%s/%s", levels[l], name);
+			if (dev[l][0])
+				check_level(ck, dev[l], &want);
+		}
+	fr_check_unbind(&want);
+	fr_check_free(ck);
+}
+
+static void open_levels(struct fr_dev *dev[LEVELS][THREADS])
+{
+	for (int l = 0; l < LEVELS; l++)
+		for (int t = 0; t < THREADS; t++) {
+			struct fr_dev_opts opts = {.backend = "cpu", .isa = levels[l], .threads = t + 1};
+			struct fr_error err;
+
+			if (fr_dev_open(&opts, &dev[l][t], &err) == 0)
+				continue;
+			snprintf(current, sizeof current, "exact/%s", levels[l]);
+			if (t == 0)
+				test_skip(current, err.text);
+			else
+				test_fail(current, "%d threads: %s", t + 1, err.text);
+			break;
+		}
+}
+
+int main(int argc, char **argv)
+{
+	static struct fr_check_case rows[MAX_ROWS];
+	static struct fr_dev *dev[LEVELS][THREADS];
+	struct fr_dev *ref;
+	struct fr_dev_opts opts = {.backend = "cpu", .isa = "ref"};
+	struct fr_error err;
+	int n = kernel_rows(rows);
+	char name[160];
+
+	signal(SIGSEGV, on_fault);
+	signal(SIGBUS, on_fault);
+	if (fr_dev_open(&opts, &ref, &err) != 0) {
+		test_fail("exact/ref", "%s", err.text);
+		return test_done();
+	}
+	open_levels(dev);
+	for (int i = 0; i < n; i++)
+		if (argc < 2 || fnmatch(argv[1], fr_check_name(&rows[i], name, sizeof name), 0) == 0)
+			check_row(&rows[i], (uint64_t)i + 1, ref, dev);
+	for (int l = 0; l < LEVELS; l++)
+		for (int t = 0; t < THREADS; t++)
+			if (dev[l][t])
+				dev[l][t]->ops->close(dev[l][t]);
+	ref->ops->close(ref);
+	return test_done();
+}
