@@ -104,6 +104,10 @@ struct fr_session_opts {
 int fr_session_new(const struct fr_model *model, const struct fr_session_opts *opts, struct fr_session **out,
 		   struct fr_error *err);
 void fr_session_free(struct fr_session *s);
+/* What a session with these options would take on its device, in bytes, nothing taken; its table goes to `table` unless
+ * that is NULL. */
+int fr_session_measure(const struct fr_model *model, const struct fr_session_opts *opts, FILE *table, size_t *bytes,
+		       struct fr_error *err);
 /* The memory plan (name, shape, dtype, bytes, lifetime) as it was taken. */
 void fr_session_plan(const struct fr_session *s, FILE *out);
 const char *fr_session_backend(const struct fr_session *s);     /* "cpu" */

@@ -34,7 +34,6 @@ void fr_plan_layout(struct fr_plan *p)
 
 int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err)
 {
-	fr_plan_layout(p);
 	FR_TRY(dev->ops->alloc(dev, p->total, &p->block, err));
 	for (int i = 0; i < p->n; i++) {
 		const void *at = (char *)p->block + p->at[i].offset;

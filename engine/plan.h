@@ -10,7 +10,7 @@ enum fr_lifetime { FR_LIVE_SESSION, FR_LIVE_VISION, FR_LIVE_DECODER, FR_LIFETIME
 
 struct fr_buffer {
 	const char *name;
-	void *slot;           /* the pointer, of any type, that gets the address */
+	void *slot; /* the pointer, of any type, that gets the address */
 	enum fr_dtype dtype;
 	size_t rows, cols;
 	enum fr_lifetime live;
@@ -26,6 +26,7 @@ struct fr_plan {
 void fr_plan_add(struct fr_plan *p, const char *name, void *slot, enum fr_dtype dtype, size_t rows, size_t cols,
 		 enum fr_lifetime live);
 void fr_plan_layout(struct fr_plan *p); /* offsets and total, nothing taken */
+/* After fr_plan_layout: takes the block and fills the slots. */
 int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err);
 void fr_plan_release(struct fr_plan *p, struct fr_dev *dev);
 void fr_plan_print(const struct fr_plan *p, FILE *out);

@@ -168,10 +168,10 @@ static int put_rope_tables(struct fr_session *s, struct fr_error *err)
 	return 0;
 }
 
-static int open_session(struct fr_session *s, struct fr_error *err)
+/* Everything that is decided before a device is opened: options, prompt, positions, buffers. */
+static int lay_out(struct fr_session *s, struct fr_error *err)
 {
 	const struct fr_model *m = s->model;
-	const struct fr_dev_opts dev = {.backend = s->o.backend, .isa = s->o.isa, .threads = s->o.threads};
 
 	FR_TRY(fill_defaults(s, err));
 	if (s->o.ids_file)
@@ -181,10 +181,20 @@ static int open_session(struct fr_session *s, struct fr_error *err)
 				       err));
 	FR_TRY(count_positions(s, err));
 	s->rows_max = max(s->n_prompt + m->n_opening, s->o.batch);
-	FR_TRY(fr_dev_open(&dev, &s->dev, err));
 	plan_session(s);
 	plan_vision(s);
 	plan_decoder(s);
+	fr_plan_layout(&s->plan);
+	return 0;
+}
+
+static int open_session(struct fr_session *s, struct fr_error *err)
+{
+	const struct fr_model *m = s->model;
+	const struct fr_dev_opts dev = {.backend = s->o.backend, .isa = s->o.isa, .threads = s->o.threads};
+
+	FR_TRY(lay_out(s, err));
+	FR_TRY(fr_dev_open(&dev, &s->dev, err));
 	FR_TRY(fr_plan_take(&s->plan, s->dev, err));
 	FR_TRY(take_host(s, err));
 	FR_TRY(put_rope_tables(s, err));
@@ -209,6 +219,22 @@ int fr_session_new(const struct fr_model *m, const struct fr_session_opts *opts,
 	}
 	*out = s;
 	return 0;
+}
+
+int fr_session_measure(const struct fr_model *m, const struct fr_session_opts *opts, FILE *table, size_t *bytes,
+		       struct fr_error *err)
+{
+	struct fr_session s = {.model = m, .o = *opts, .chat = "ids"};
+	int rc = lay_out(&s, err);
+
+	if (rc == 0) {
+		*bytes = s.plan.total;
+		if (table)
+			fr_plan_print(&s.plan, table);
+	}
+	free(s.prompt);
+	free(s.prompt_ids);
+	return rc;
 }
 
 void fr_session_free(struct fr_session *s)
