@@ -9,6 +9,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpoi
 STD     := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -pthread -MMD -MP
 LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lmd -lm -pthread
 SAN     ?=
+FUZZ_MAIN = $B/tests/fuzz/replay.o
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
 
@@ -18,9 +19,17 @@ LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(patsubst %.S,$B/%.o,$(wildcard weights/demo/*
 CLI_OBJ := $(CLI_SRC:%.c=$B/%.o)
 TESTS   := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/*.c))
 SCRIPTS := $(wildcard tests/*.test.sh)
+FUZZ    := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+READERS := $(filter $(addprefix $B/tests/,weights config tokenizer image),$(TESTS))
+
+# Debian packages: what the build needs, and what the sanitizers, fuzzers and valgrind need on top.
+DEBS     := gcc make libc6-dev libjpeg-dev libwebp-dev libstb-dev libcjson-dev libmd-dev
+DEBS_DEV := clang-14 libclang-rt-14-dev valgrind libc6-dbg
+export B
 
 .DELETE_ON_ERROR:
-.PHONY: all test clean oracle
+.SECONDARY:
+.PHONY: all test clean oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers
 
 all: fr-run libfr-run.a
 
@@ -50,8 +59,50 @@ fr-run: $(CLI_OBJ) $B/libfr-run.a
 $B/tests/%: $B/tests/%.o $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-test: all $(TESTS)
+test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%)
 	tests/run.sh $(TESTS) $(SCRIPTS)
+
+# What one build folder can check on its own: the test programs and the fuzz corpora.
+checks: $(TESTS) $(FUZZ:%=$B/tests/fuzz/%)
+	tests/run.sh $(TESTS) tests/fuzz.test.sh
+
+test-asan:
+	+$(MAKE) B=build/asan OPT="-O1 -g -fno-omit-frame-pointer" checks \
+		SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+
+test-valgrind: $(READERS)
+	@for t in $(READERS); do echo "valgrind $$t" && valgrind -q --error-exitcode=9 --leak-check=full \
+		--errors-for-leak-kinds=definite,indirect,possible $$t >$$t.valgrind 2>&1 || { cat $$t.valgrind; exit 1; }; done
+
+# A fuzz target with the replaying main; `make fuzz` links the same objects' sources with libFuzzer's.
+$B/tests/fuzz/%: $B/tests/fuzz/%.o $(FUZZ_MAIN) $B/libfr-run.a
+	$(CC) $(SAN) $(FUZZ_LINK) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+fuzzers: $(FUZZ:%=$B/tests/fuzz/%)
+
+fuzz:
+	+$(MAKE) B=build/fuzz CC=clang-14 FUZZ_MAIN= FUZZ_LINK=-fsanitize=fuzzer fuzzers \
+		SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+	tests/fuzz/run.sh build/fuzz $(FUZZ)
+
+# Prints the apt line, then runs it as root or through sudo; says nothing where all is there.
+define install
+	@command -v dpkg-query >/dev/null || { echo "not a Debian system; needed are what Debian calls $(1)"; exit 0; }; \
+	for p in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	line="apt-get install -y --no-install-recommends$$missing"; echo "$$line"; \
+	if [ "$$(id -u)" = 0 ]; then as=env; elif command -v sudo >/dev/null; then as=sudo; else \
+		echo "packages are missing; run the line above as root" >&2; exit 2; fi; \
+	$$as apt-get update -q && $$as DEBIAN_FRONTEND=noninteractive $$line || exit 2
+endef
+
+deps:
+	$(call install,$(DEBS))
+
+deps-dev: deps
+	$(call install,$(DEBS_DEV))
 
 # All goldens anew, compared with the committed ones; needs a Python with tests/oracle/requirements.txt.
 oracle:
@@ -60,4 +111,4 @@ oracle:
 clean:
 	rm -rf $B fr-run libfr-run.a
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(wildcard $B/tests/fuzz/*.d)

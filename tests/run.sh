@@ -1,13 +1,14 @@
 #!/bin/sh
 # Runs test programs and adds up their lines. usage: tests/run.sh [-x] PROGRAM...   (-x: stop at the first failure)
-# A program that dies without a FAIL line counts as one failure. Output of passing programs goes to build/tests/*.log.
+# A program that dies without a FAIL line counts as one failure. Output goes to build/tests/*.log ($B in place of build).
 stop=0
 [ "$1" = "-x" ] && { stop=1; shift; }
+B=${B:-build}
 pass=0 fail=0 skip=0
-mkdir -p build/tests
+mkdir -p "$B/tests"
 for prog in "$@"; do
 	name=$(basename "$prog")
-	log=build/tests/$name.log
+	log=$B/tests/$name.log
 	start=$(date +%s)
 	"$prog" >"$log" 2>"$log.err"
 	rc=$?

@@ -308,6 +308,17 @@ static int read_metadata(struct parser *s)
 	return 0;
 }
 
+/* Names go to terminals and into reports, so they may not hold control characters. */
+static int read_name(struct parser *s, const char **name)
+{
+	FR_TRY(read_string(s, name));
+	for (const char *c = *name; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			return fr_fail(s->err, FR_E_MODEL, "%s: the name of tensor %.200s holds a control character",
+				       s->file, *name);
+	return 0;
+}
+
 static int read_header(struct parser *s)
 {
 	const char *name;
@@ -317,7 +328,7 @@ static int read_header(struct parser *s)
 	s->p++;
 	if (!take(s, '}')) {
 		do {
-			FR_TRY(read_string(s, &name));
+			FR_TRY(read_name(s, &name));
 			FR_TRY(expect(s, ':'));
 			if (strcmp(name, "__metadata__") == 0)
 				FR_TRY(read_metadata(s));
