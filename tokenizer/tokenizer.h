@@ -10,7 +10,11 @@
 #include "../weights/weights.h"
 
 /* How the marker U+2581 goes in front of text (docs/MODEL.md, Tokens). */
-enum fr_prefix { FR_PREFIX_NEVER, FR_PREFIX_FIRST /* only at the very start */, FR_PREFIX_EACH /* every stretch between added tokens */ };
+enum fr_prefix {
+	FR_PREFIX_NEVER,
+	FR_PREFIX_FIRST /* only at the very start */,
+	FR_PREFIX_EACH /* every stretch between added tokens */
+};
 
 /* fr_tokenizer_load, _free, _encode, _piece, _decode are public: see engine/fr.h. */
 int fr_tokenizer_open(struct fr_source *src, struct fr_tokenizer **out, struct fr_error *err);
@@ -20,25 +24,31 @@ int fr_tokenizer_from_model(const uint8_t *bytes, size_t size, const uint8_t *co
 int fr_tokenizer_from_json(const uint8_t *bytes, size_t size, const uint8_t *config, size_t config_size,
 			   struct fr_tokenizer **out, struct fr_error *err);
 
-int fr_tokenizer_count(const struct fr_tokenizer *tok);          /* ids 0..count-1, added tokens included */
+int fr_tokenizer_count(const struct fr_tokenizer *tok); /* ids 0..count-1, added tokens included */
 int32_t fr_tokenizer_find(const struct fr_tokenizer *tok, const char *piece); /* id by spelling, -1: none */
-int32_t fr_tokenizer_bos(const struct fr_tokenizer *tok);        /* -1: none */
+int32_t fr_tokenizer_bos(const struct fr_tokenizer *tok);		      /* -1: none */
 int32_t fr_tokenizer_eos(const struct fr_tokenizer *tok);
-const char *fr_tokenizer_kind(const struct fr_tokenizer *tok);   /* for info: "tokenizer.json, legacy" ... */
+const char *fr_tokenizer_kind(const struct fr_tokenizer *tok);	   /* for info: "tokenizer.json, legacy" ... */
 uint64_t fr_tokenizer_fingerprint(const struct fr_tokenizer *tok); /* over pieces, scores/ranks, flags */
 
-/* Streaming: ids in, whole UTF-8 characters out, byte for byte what fr_tokenizer_decode gives for the ids so far
- * except a character still incomplete at the end (special tokens are left out). */
+/* Streaming: ids in, whole UTF-8 characters out; all of it together is byte for byte what fr_tokenizer_decode gives for
+ * all the ids (special tokens are left out). Pieces that stand for a byte are held back until their run ends, because
+ * one wrong byte makes every byte of its run U+FFFD; only runs of more than FR_DETOK_RUN bytes are cut there. */
+#define FR_DETOK_RUN 1024
 struct fr_detok {
 	const struct fr_tokenizer *tok;
-	unsigned char pending[4];
-	int n_pending;
-	int started;
+	char run[FR_DETOK_RUN]; /* [n_run] bytes held back */
+	int n_run;
+	int bad;     /* the run is known to be no UTF-8, n_run is 0 */
+	int started; /* a leading space is text */
 };
-void fr_detok_init(struct fr_detok *d, const struct fr_tokenizer *tok, int started /* 1: text goes on, keep the space */);
-/* Appends at most FR_DETOK_MAX bytes... of one id to out [cap >= fr_tokenizer_max_piece(tok) + 16]; returns their number. */
+void fr_detok_init(struct fr_detok *d, const struct fr_tokenizer *tok,
+		   int started /* 1: text goes on, keep the space */);
+/* Bytes that an id adds to a text at most: n pushes and an end give no more than n times as many together. */
 size_t fr_tokenizer_max_piece(const struct fr_tokenizer *tok);
+/* The bytes of one id, and what was held back before it, to out [cap >= fr_tokenizer_max_piece(tok) + 3 * FR_DETOK_RUN,
+ * or room for the whole text]; returns their number. No NUL is added. */
 size_t fr_detok_push(struct fr_detok *d, int32_t id, char *out);
-size_t fr_detok_end(struct fr_detok *d, char *out); /* what was pending becomes U+FFFD */
+size_t fr_detok_end(struct fr_detok *d, char *out); /* what was held back; a run that ends in half a character is bad */
 
 #endif
