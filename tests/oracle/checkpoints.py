@@ -98,11 +98,17 @@ def write_tokenizer(path, proto, case):
     with open(os.path.join(path, "tokenizer.model"), "wb") as f:
         f.write(proto)
     tok = LlamaTokenizerFast(vocab_file=os.path.join(path, "tokenizer.model"), legacy=case.get("legacy", True),
-                             add_bos_token=True, add_eos_token=False, from_slow=True)
+                             add_prefix_space=True, add_bos_token=True, add_eos_token=False, from_slow=True)
     tok.add_tokens([AddedToken("<image>", normalized=False, special=True),
                     AddedToken("<pad>", normalized=False, special=True)], special_tokens=True)
     tok.pad_token = "<pad>"
     tok.save_pretrained(path)
+    with open(os.path.join(path, "tokenizer_config.json")) as f:
+        saved = json.load(f)
+    del saved["add_prefix_space"]  # a knob of the conversion; 4.45.2 reads no tokenizer.json where it stands
+    with open(os.path.join(path, "tokenizer_config.json"), "w") as f:
+        json.dump(saved, f, indent=2, sort_keys=True)
+        f.write("\n")
     if case.get("tok") == "json":
         os.remove(os.path.join(path, "tokenizer.model"))
     if case.get("tok") == "model":
