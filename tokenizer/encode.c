@@ -159,10 +159,11 @@ static void fill_symbols(struct run *r, const char *word, size_t n)
 		put_symbol(r, tok->unk);
 }
 
-static void merge_symbols(struct run *r)
+/* Merges what can be merged of the symbols from .. to, which nothing can join to their neighbours. */
+static void merge_symbols(struct run *r, uint32_t from, uint32_t to)
 {
 	r->n_heap = 0;
-	for (uint32_t i = 0; i + 1 < r->n_symbols; i++) {
+	for (uint32_t i = from; i + 1 < to; i++) {
 		uint32_t rank = rank_of(r, i, i + 1);
 
 		if (rank != NONE)
@@ -175,7 +176,7 @@ static void merge_symbols(struct run *r)
 		uint32_t at = (uint32_t)top, next = r->symbol[at].next, rank;
 		int32_t made = r->tok->merged[top >> 32];
 
-		if (r->symbol[at].id < 0 || next >= r->n_symbols)
+		if (r->symbol[at].id < 0 || next >= to)
 			continue;
 		rank = rank_of(r, at, next);
 		if (rank == NONE || r->tok->merged[rank] != made)
@@ -186,11 +187,38 @@ static void merge_symbols(struct run *r)
 		next = r->symbol[at].next;
 		if (next < r->n_symbols)
 			r->symbol[next].prev = at;
-		if (r->symbol[at].prev < r->n_symbols)
+		if (at > from)
 			push_pair(r, r->symbol[at].prev, at);
-		if (next < r->n_symbols)
+		if (next < to)
 			push_pair(r, at, next);
 	}
+}
+
+static const char *spelling(const struct run *r, uint32_t i, size_t *length)
+{
+	const struct fr_vocab *v = &r->tok->vocab;
+	const struct fr_piece *p = &v->piece[r->symbol[i].id];
+
+	*length = p->length;
+	return v->bytes + p->offset;
+}
+
+/* Long texts fall into short words where no piece has the two neighbours: the heap stays small, the ids are the same.
+ */
+static void merge_all(struct run *r)
+{
+	uint32_t from = 0;
+	size_t left_length, right_length;
+
+	for (uint32_t i = 1; i < r->n_symbols; i++) {
+		const char *left = spelling(r, i - 1, &left_length), *right = spelling(r, i, &right_length);
+
+		if (fr_may_join(r->tok, left[left_length - 1], right, right_length))
+			continue;
+		merge_symbols(r, from, i);
+		from = i;
+	}
+	merge_symbols(r, from, r->n_symbols);
 }
 
 static int encode_word(struct run *r, const char *word, size_t n)
@@ -203,7 +231,7 @@ static int encode_word(struct run *r, const char *word, size_t n)
 		return fr_fail(r->err, FR_E_USAGE, "a text of %zu bytes is longer than a tokenizer takes", n);
 	FR_TRY(room_for_word(r, n));
 	fill_symbols(r, word, n);
-	merge_symbols(r);
+	merge_all(r);
 	for (uint32_t i = 0; i < r->n_symbols; i = r->symbol[i].next)
 		FR_TRY(put_id(r, r->symbol[i].id));
 	return 0;

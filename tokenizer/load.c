@@ -47,7 +47,42 @@ int fr_merge_put(struct fr_tokenizer *tok, int32_t left, int32_t right, int32_t 
 	return 0;
 }
 
-/* What all readers leave to do: the ids of the byte pieces, and the search for added tokens. */
+/* The bit of two neighbours: the last byte of one character and (the first three bytes of) the next. */
+static uint32_t join_bit(char last, const char *next, size_t length)
+{
+	uint32_t key = (uint32_t)(unsigned char)last << 8 | (unsigned char)next[0];
+
+	for (size_t i = 1; i < 3; i++) {
+		int more = i < length && (next[i] & 0xC0) == 0x80;
+
+		if (!more)
+			length = 0;
+		key = key << 8 | (more ? (unsigned char)next[i] : 0);
+	}
+	return key * UINT32_C(0x9E3779B1) >> 14;
+}
+
+int fr_may_join(const struct fr_tokenizer *tok, char last, const char *next, size_t length)
+{
+	uint32_t bit = join_bit(last, next, length);
+
+	return tok->joins[bit / 32] >> bit % 32 & 1;
+}
+
+static void note_joins(struct fr_tokenizer *tok, int32_t id)
+{
+	const struct fr_piece *p = &tok->vocab.piece[id];
+	const char *s = tok->vocab.bytes + p->offset;
+
+	for (size_t i = 1; i < p->length; i++) {
+		uint32_t bit = join_bit(s[i - 1], s + i, p->length - i);
+
+		if ((s[i] & 0xC0) != 0x80)
+			tok->joins[bit / 32] |= UINT32_C(1) << bit % 32;
+	}
+}
+
+/* What all readers leave to do: the ids of the byte pieces, where text may be cut, the search for added tokens. */
 static int finish(struct fr_tokenizer *tok, struct fr_error *err)
 {
 	char name[8];
@@ -59,6 +94,9 @@ static int finish(struct fr_tokenizer *tok, struct fr_error *err)
 		id = fr_vocab_find(&tok->vocab, name, 6);
 		tok->byte_id[byte] = id < tok->n_model ? id : -1;
 	}
+	for (size_t rank = 0; rank < tok->n_merges; rank++)
+		if (rank == 0 || tok->merged[rank] != tok->merged[rank - 1])
+			note_joins(tok, tok->merged[rank]);
 	return fr_added_finish(tok, err);
 }
 

@@ -31,7 +31,9 @@ struct fr_vocab {
 	size_t used, cap;
 	struct fr_piece *piece; /* [n] */
 	int n, cap_n;
-	uint32_t *slot; /* [mask + 1] id + 1, open addressing */
+	struct fr_slot {
+		uint32_t id, hash; /* id + 1, 0 for none */
+	} * slot;		   /* [mask + 1], open addressing */
 	uint32_t mask;
 };
 /* Room for n pieces of `bytes` bytes together; grows later when more come. */
@@ -86,12 +88,15 @@ int fr_added_split(const struct fr_tokenizer *tok, const struct fr_trie *trie, c
 
 /* ---- the tokenizer ---- */
 #define FR_MAX_AROUND 8
+#define FR_JOIN_WORDS 8192 /* 2^18 bits, of which Llama's pieces set one in seven */
 struct fr_tokenizer {
 	struct fr_vocab vocab;
 	int n_model;	 /* ids below are pieces of the model, the rest were added */
 	uint16_t *flags; /* [cap_flags] by id, FR_TOKEN_* */
 	int cap_flags;
 
+	/* No piece that a merge makes has these two neighbours if their bit is 0: text may be cut between them. */
+	uint32_t joins[FR_JOIN_WORDS];
 	struct fr_pairs merges; /* left << 32 | right -> rank; small ranks first */
 	int32_t *merged;	/* [n_merges] by rank: the piece it makes */
 	size_t n_merges;
@@ -114,6 +119,9 @@ struct fr_tokenizer {
 struct fr_tokenizer *fr_tokenizer_new(struct fr_error *err);
 /* left, right, made: ids. Ranks count up from 0; the last of two equal pairs holds. */
 int fr_merge_put(struct fr_tokenizer *tok, int32_t left, int32_t right, int32_t made, struct fr_error *err);
+
+/* 0: no merge makes a piece in which a character ending in byte `last` stands before the one at next [length]. */
+int fr_may_join(const struct fr_tokenizer *tok, char last, const char *next, size_t length);
 
 /* ---- config.c: the small files next to the vocabulary ---- */
 struct fr_bytes {

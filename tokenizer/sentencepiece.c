@@ -272,32 +272,33 @@ static int put_merge(struct merges *m, struct merge merge, struct fr_error *err)
 	return 0;
 }
 
-/* Every cut of piece id between two characters whose halves are both pieces. */
+/* Every cut of piece id between two characters whose halves are both pieces, longest left half first. */
 static int cut_piece(const struct fr_vocab *v, int32_t id, float score, uint64_t *prefix, struct merges *m,
 		     struct fr_error *err)
 {
 	const char *s = v->bytes + v->piece[id].offset;
 	size_t n = v->piece[id].length;
-	uint16_t chars = 0, cut_at = 0;
+	uint16_t left_length = 0, right_length = 0;
 
 	prefix[0] = 0;
 	for (size_t i = 0; i < n; i++) {
 		prefix[i + 1] = fr_hash_step(prefix[i], (unsigned char)s[i]);
-		chars += ((unsigned char)s[i] & 0xC0) != 0x80;
+		left_length += ((unsigned char)s[i] & 0xC0) != 0x80;
 	}
-	for (size_t i = 1; i < n; i++) {
+	for (size_t i = n - 1; i > 0; i--) {
 		int32_t left, right;
 
 		if (((unsigned char)s[i] & 0xC0) == 0x80)
 			continue;
-		cut_at++;
+		left_length--;
+		right_length++;
 		left = fr_vocab_find_hashed(v, s, i, prefix[i]);
 		if (left < 0)
 			continue;
 		right = fr_vocab_find_hashed(v, s + i, n - i, prefix[n] - prefix[i] * fr_hash_power(n - i));
 		if (right < 0)
 			continue;
-		FR_TRY(put_merge(m, (struct merge){score, cut_at, (uint16_t)(chars - cut_at), id, left, right}, err));
+		FR_TRY(put_merge(m, (struct merge){score, left_length, right_length, id, left, right}, err));
 	}
 	return 0;
 }
@@ -321,6 +322,15 @@ static int by_rank(const void *pa, const void *pb)
 	return (a->right > b->right) - (a->right < b->right);
 }
 
+/* True of trained models, whose scores fall from piece to piece. */
+static int in_order(const struct merges *m)
+{
+	for (size_t i = 1; i < m->n; i++)
+		if (by_rank(&m->at[i - 1], &m->at[i]) > 0)
+			return 0;
+	return 1;
+}
+
 /* scores [tok->vocab.n] */
 static int make_merges(struct fr_tokenizer *tok, const float *scores, struct fr_error *err)
 {
@@ -330,7 +340,7 @@ static int make_merges(struct fr_tokenizer *tok, const float *scores, struct fr_
 
 	for (int32_t id = 0; id < tok->vocab.n && rc == 0; id++)
 		rc = cut_piece(&tok->vocab, id, scores[id], prefix, &m, err);
-	if (m.n)
+	if (!in_order(&m))
 		qsort(m.at, m.n, sizeof *m.at, by_rank);
 	for (size_t i = 0; i < m.n && rc == 0; i++)
 		rc = fr_merge_put(tok, m.at[i].left, m.at[i].right, m.at[i].made, err);

@@ -85,11 +85,13 @@ void fr_vocab_free(struct fr_vocab *v)
 static void enter(struct fr_vocab *v, int32_t id)
 {
 	struct fr_piece *p = &v->piece[id];
-	size_t i = scatter(hash_of(v->bytes + p->offset, p->length), v->mask);
+	uint64_t hash = hash_of(v->bytes + p->offset, p->length);
+	size_t i = scatter(hash, v->mask);
 
-	while (v->slot[i])
+	while (v->slot[i].id)
 		i = (i + 1) & v->mask;
-	v->slot[i] = (uint32_t)id + 1;
+	v->slot[i].id = (uint32_t)id + 1;
+	v->slot[i].hash = (uint32_t)hash;
 }
 
 static int grow_bytes(struct fr_vocab *v, size_t length, struct fr_error *err)
@@ -109,7 +111,7 @@ static int grow_pieces(struct fr_vocab *v, struct fr_error *err)
 	int cap = v->cap_n * 2;
 	size_t slots = slots_for((size_t)cap);
 	struct fr_piece *piece = realloc(v->piece, (size_t)cap * sizeof *piece);
-	uint32_t *slot;
+	struct fr_slot *slot;
 
 	if (!piece)
 		return no_memory(err, (size_t)cap * sizeof *piece);
@@ -141,11 +143,12 @@ int32_t fr_vocab_add(struct fr_vocab *v, const char *s, size_t length, struct fr
 
 int32_t fr_vocab_find_hashed(const struct fr_vocab *v, const char *s, size_t length, uint64_t hash)
 {
-	for (size_t i = scatter(hash, v->mask); v->slot[i]; i = (i + 1) & v->mask) {
-		const struct fr_piece *p = &v->piece[v->slot[i] - 1];
+	for (size_t i = scatter(hash, v->mask); v->slot[i].id; i = (i + 1) & v->mask) {
+		const struct fr_piece *p = &v->piece[v->slot[i].id - 1];
 
-		if (p->length == length && !memcmp(v->bytes + p->offset, s, length))
-			return (int32_t)(v->slot[i] - 1);
+		if (v->slot[i].hash == (uint32_t)hash && p->length == length &&
+		    !memcmp(v->bytes + p->offset, s, length))
+			return (int32_t)(v->slot[i].id - 1);
 	}
 	return -1;
 }
