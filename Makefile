@@ -34,7 +34,7 @@ export B
 all: fr-run libfr-run.a
 
 # Levels: one source file per level with its own flags.
-$B/kernels/cpu/ukr_avx2.o: ARCH := -mavx2 -mfma -mf16c
+$B/kernels/cpu/ukr_avx2.o $B/kernels/cpu/ukr_avx2_peak.o: ARCH := -mavx2 -mfma -mf16c
 
 $B/%.o: %.c
 	@mkdir -p $(@D)
