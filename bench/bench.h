@@ -1,0 +1,36 @@
+/* Measuring this machine: `fr-run bench`. */
+#ifndef FR_BENCH_BENCH_H
+#define FR_BENCH_BENCH_H
+
+#include <stdio.h>
+
+#include "../kernels/ops.h"
+
+struct fr_bench_opts {
+	const char *isa;    /* NULL: the best */
+	int threads;	    /* 0: all */
+	const char *filter; /* fnmatch over the names of the rows; NULL: all */
+	int json;	    /* one object per line instead of the table */
+	double seconds;	    /* per row; 0: 1 */
+};
+/* The most this machine does: multiply-adds per level and memory read, by one thread and by all. */
+int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
+/* Every kernel at the models' real shapes: time, GB/s, GFLOP/s and the share of the peak measured between its runs. */
+int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
+
+/* Memory as weights come: pages of a file, mapped, all of them in memory. NULL if there is not enough. */
+void *fr_bench_map(size_t bytes);
+void fr_bench_unmap(void *p, size_t bytes);
+double fr_bench_now(void); /* seconds */
+/* Samples of one measurement, sorted by fr_bench_median. */
+#define FR_BENCH_SAMPLES 4096
+struct fr_samples {
+	int n;
+	double at[FR_BENCH_SAMPLES];
+};
+void fr_sample(struct fr_samples *s, double value);
+double fr_samples_median(struct fr_samples *s);
+double fr_samples_min(const struct fr_samples *s);
+double fr_samples_max(const struct fr_samples *s);
+
+#endif

@@ -1,0 +1,280 @@
+/* `fr-run bench kernels`: the kernel check's cases at the shapes of CLIP ViT-L/14-336 and Vicuna-7B, timed.
+ *
+ * A row alternates short bursts of the machine's peak with the kernel, because machines drift and are shared: the share
+ * is the best rate of the kernel by the best rate of the peak in the same second. What decoding reads (weights, keys)
+ * comes from copies that together exceed any cache, one after the other, as layers do. */
+#include "bench.h"
+#include "../kernels/check.h"
+#include "../kernels/cpu/peak.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLD_BYTES ((size_t)256 << 20) /* what a row cycles through where the cache must be cold */
+#define MAX_COPIES 64
+#define READ_BYTES ((size_t)256 << 20)
+#define READ_BURST ((size_t)32 << 20)
+
+#define LINEAR(p, d, M, N, K)                                                                                          \
+	{                                                                                                              \
+		.op = FR_CHECK_LINEAR, .phase = FR_##p, .dtype = FR_##d, .m = M, .n = N, .k = K                        \
+	}
+#define GLU(p, d, M, N, K)                                                                                             \
+	{                                                                                                              \
+		.op = FR_CHECK_GLU, .phase = FR_##p, .dtype = FR_##d, .m = M, .n = N, .k = K                           \
+	}
+#define CACHED(o, p, M, S, L)                                                                                          \
+	{                                                                                                              \
+		.op = FR_CHECK_##o, .phase = FR_##p, .dtype = FR_F16, .m = M, .seqs = S, .kv_len = L, .heads = 32,     \
+		.kv_heads = 32, .head_dim = 128                                                                        \
+	}
+
+static const struct fr_check_case rows[] = {
+	/* prefill: vision tower (577 rows), projector, decoder (576 image rows and a short prompt) */
+	LINEAR(PREFILL, BF16, 577, 4096, 1024),
+	LINEAR(PREFILL, F16, 577, 4096, 1024),
+	LINEAR(PREFILL, F32, 577, 4096, 1024),
+	LINEAR(PREFILL, BF16, 577, 1024, 1024),
+	LINEAR(PREFILL, BF16, 577, 1024, 4096),
+	LINEAR(PREFILL, BF16, 588, 11008, 4096),
+	LINEAR(PREFILL, F16, 588, 11008, 4096),
+	LINEAR(PREFILL, F32, 588, 11008, 4096),
+	LINEAR(PREFILL, BF16, 588, 4096, 4096),
+	LINEAR(PREFILL, BF16, 588, 4096, 11008),
+	GLU(PREFILL, BF16, 588, 11008, 4096),
+	/* decode: one image, a small batch, the largest batch of one weight read; the last is lm_head */
+	LINEAR(DECODE, BF16, 1, 4096, 4096),
+	LINEAR(DECODE, F16, 1, 4096, 4096),
+	LINEAR(DECODE, F32, 1, 4096, 4096),
+	LINEAR(DECODE, BF16, 4, 4096, 4096),
+	LINEAR(DECODE, BF16, 16, 4096, 4096),
+	LINEAR(DECODE, BF16, 1, 11008, 4096),
+	LINEAR(DECODE, F16, 1, 11008, 4096),
+	LINEAR(DECODE, BF16, 4, 11008, 4096),
+	LINEAR(DECODE, BF16, 16, 11008, 4096),
+	LINEAR(DECODE, BF16, 1, 4096, 11008),
+	LINEAR(DECODE, BF16, 1, 32064, 4096),
+	LINEAR(DECODE, BF16, 4, 32064, 4096),
+	LINEAR(DECODE, BF16, 16, 32064, 4096),
+	GLU(DECODE, BF16, 1, 11008, 4096),
+	GLU(DECODE, BF16, 4, 11008, 4096),
+	GLU(DECODE, BF16, 16, 11008, 4096),
+	/* attention */
+	{.op = FR_CHECK_ATTN, .dtype = FR_F32, .with = FR_DENSE, .m = 577, .kv_len = 577, .heads = 16, .head_dim = 64},
+	CACHED(ATTN, PREFILL, 588, 1, 588),
+	CACHED(ATTN, DECODE, 1, 1, 588),
+	CACHED(ATTN, DECODE, 1, 1, 1100),
+	CACHED(ATTN, DECODE, 4, 4, 1100),
+	/* the rest */
+	{.op = FR_CHECK_NORM, .with = FR_WITH_BIAS, .m = 577, .k = 1024},
+	{.op = FR_CHECK_NORM, .m = 588, .k = 4096},
+	{.op = FR_CHECK_NORM, .m = 1, .k = 4096},
+	CACHED(ROPE, PREFILL, 588, 1, 588),
+	CACHED(ROPE, DECODE, 1, 1, 588),
+	{.op = FR_CHECK_PATCH, .dtype = FR_BF16, .image = 336, .patch = 14, .n = 1024},
+	{.op = FR_CHECK_EMBED, .dtype = FR_BF16, .m = 588, .n = 32064, .k = 4096},
+};
+
+/* Keys that the rows attend to, added up. */
+static double attended(const struct fr_check *ck)
+{
+	double sum = 0;
+
+	if (ck->c.with & FR_DENSE)
+		return (double)ck->c.m * ck->c.kv_len;
+	for (int r = 0; r < ck->c.m; r++)
+		sum += ck->row[r].pos + 1;
+	return sum;
+}
+
+/* Floating-point operations, a fused multiply-add counted as two; only sums of products count. */
+static double operations(const struct fr_check *ck)
+{
+	const struct fr_check_case *c = &ck->c;
+	double patches = c->patch ? (double)(c->image / c->patch) * (c->image / c->patch) : 0;
+
+	switch (c->op) {
+	case FR_CHECK_LINEAR:
+		return 2.0 * c->m * c->n * c->k;
+	case FR_CHECK_GLU:
+		return 4.0 * c->m * c->n * c->k;
+	case FR_CHECK_PATCH:
+		return 2.0 * patches * c->n * 3 * c->patch * c->patch;
+	case FR_CHECK_ATTN:
+		return 4.0 * attended(ck) * c->heads * c->head_dim;
+	case FR_CHECK_NORM:
+		return (c->with & FR_WITH_BIAS ? 5.0 : 4.0) * c->m * c->k;
+	case FR_CHECK_ROPE:
+		return 3.0 * c->m * (c->heads + c->kv_heads) * c->head_dim;
+	default:
+		return 0;
+	}
+}
+
+/* Bytes that must move, each once: weights, arrays, and of the KV cache the positions in use. */
+static double bytes_moved(const struct fr_check *ck)
+{
+	const struct fr_check_case *c = &ck->c;
+	double sum = 0, per_pos = 2.0 * c->kv_heads * c->head_dim * fr_dtypes[c->dtype].bytes;
+
+	for (int i = 0; i < FR_SLOTS; i++)
+		if (i != FR_SLOT_CACHE_K && i != FR_SLOT_CACHE_V && i != FR_SLOT_COS && i != FR_SLOT_SIN)
+			sum += (double)ck->slot[i].bytes * (c->op == FR_CHECK_ROPE && ck->slot[i].out ? 2 : 1);
+	if (c->op == FR_CHECK_EMBED)
+		return 2.0 * (double)ck->slot[FR_SLOT_Y].bytes; /* a row is read for each row that is written */
+	for (int i = 0; i < 2; i++)
+		sum += (double)ck->w[i].bytes;
+	if (c->op == FR_CHECK_ROPE)
+		sum += per_pos * c->m + 4.0 * c->m * c->head_dim;
+	else if (c->op == FR_CHECK_ATTN && !(c->with & FR_DENSE))
+		for (int r = 0; r < c->m; r++)
+			if (r + 1 == c->m || ck->row[r + 1].seq != ck->row[r].seq)
+				sum += per_pos * (ck->row[r].pos + 1);
+	return sum;
+}
+
+struct bench {
+	struct fr_dev *dev;
+	char *memory; /* [READ_BYTES], for the bursts of reading */
+	size_t at;
+	double seconds;
+	int json;
+	FILE *out;
+};
+
+/* The copies of a case that are measured in turn. */
+struct copies {
+	struct fr_check *ck[MAX_COPIES];
+	struct fr_check_run run[MAX_COPIES];
+	int n;
+};
+
+static void drop_copies(struct copies *set)
+{
+	for (int i = 0; i < set->n; i++) {
+		fr_check_unbind(&set->run[i]);
+		fr_check_free(set->ck[i]);
+	}
+	set->n = 0;
+}
+
+static int make_copies(const struct bench *b, const struct fr_check_case *c, struct copies *set, struct fr_error *err)
+{
+	double total = 0;
+
+	set->n = 0;
+	do {
+		int i = set->n;
+
+		if (fr_check_new(c, (uint64_t)i + 1, &set->ck[i], err) != 0)
+			goto fail;
+		set->n++;
+		if (fr_check_bind(set->ck[i], b->dev, &set->run[i], err) != 0)
+			goto fail;
+		total += bytes_moved(set->ck[i]);
+	} while (c->phase == FR_DECODE && c->op != FR_CHECK_ROPE && total < (double)COLD_BYTES && set->n < MAX_COPIES);
+	return 0;
+fail:
+	drop_copies(set);
+	return -1;
+}
+
+struct result {
+	struct fr_samples time, fma, read;
+	double operations, bytes;
+};
+
+static void measure(struct bench *b, const struct copies *set, struct result *r)
+{
+	double until, t;
+	int turn = 0;
+
+	fr_check_call(&set->run[0]); /* pages and scratch memory are touched once before it counts */
+	until = fr_bench_now() + b->seconds;
+	do {
+		fr_sample(&r->fma, fr_cpu_peak_fma(b->dev));
+		fr_sample(&r->read, fr_cpu_peak_read(b->dev, b->memory + b->at, READ_BURST));
+		b->at = (b->at + READ_BURST) % READ_BYTES;
+		for (int i = 0; i < 4; i++) {
+			t = fr_bench_now();
+			fr_check_call(&set->run[turn++ % set->n]);
+			t = fr_bench_now() - t;
+			fr_sample(&r->time, t);
+			if (t > b->seconds / 20)
+				break;
+		}
+	} while (fr_bench_now() < until || r->time.n < 5);
+}
+
+static void print_result(const struct bench *b, const char *name, struct result *r)
+{
+	double best = fr_samples_min(&r->time), median = fr_samples_median(&r->time);
+	double flops = r->operations / best, rate = r->bytes / best;
+	double fma = fr_samples_max(&r->fma), read = fr_samples_max(&r->read);
+
+	if (b->json)
+		fprintf(b->out,
+			"{\"bench\":\"kernel\",\"name\":\"%s\",\"isa\":\"%s\",\"threads\":%d,\"runs\":%d,"
+			"\"ms_best\":%.6g,\"ms_median\":%.6g,\"gflops\":%.5g,\"gbytes\":%.5g,"
+			"\"peak_gflops\":%.5g,\"peak_gbytes\":%.5g,\"share_fma\":%.4g,\"share_read\":%.4g}\n",
+			name, b->dev->isa, b->dev->threads, r->time.n, best * 1e3, median * 1e3, flops * 1e-9,
+			rate * 1e-9, fma * 1e-9, read * 1e-9, flops / fma, rate / read);
+	else
+		fprintf(b->out, "%-50s %10.3f %10.3f %9.1f %8.1f %8.1f%% %8.1f%%\n", name, best * 1e3, median * 1e3,
+			flops * 1e-9, rate * 1e-9, 100 * flops / fma, 100 * rate / read);
+	fflush(b->out);
+}
+
+static int bench_row(struct bench *b, const struct fr_check_case *c, const char *name, struct fr_error *err)
+{
+	struct copies *set = calloc(1, sizeof *set);
+	struct result *r = calloc(1, sizeof *r);
+	int rc = -1;
+
+	if (!set || !r) {
+		fr_fail(err, FR_E_MEMORY, "not enough memory to measure %s", name);
+	} else if (make_copies(b, c, set, err) == 0) {
+		r->operations = operations(set->ck[0]);
+		r->bytes = bytes_moved(set->ck[0]);
+		measure(b, set, r);
+		print_result(b, name, r);
+		drop_copies(set);
+		rc = b->dev->ops->sync(b->dev, err);
+	}
+	free(set);
+	free(r);
+	return rc;
+}
+
+int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
+{
+	struct fr_dev_opts dev_opts = {.backend = "cpu", .isa = opts->isa, .threads = opts->threads};
+	struct bench b = {.out = out, .json = opts->json, .seconds = opts->seconds > 0 ? opts->seconds : 1};
+	char name[160], machine[256];
+	int rc = 0, shown = 0;
+
+	if (opts->isa && strcmp(opts->isa, "ref") == 0)
+		return fr_fail(err, FR_E_USAGE,
+			       "the ref instance is the contract, not meant to be fast: use --isa cpu-ref");
+	FR_TRY(fr_dev_open(&dev_opts, &b.dev, err));
+	b.memory = fr_bench_map(READ_BYTES);
+	if (!b.memory)
+		rc = fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
+	fr_machine(machine, sizeof machine);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows && rc == 0; i++) {
+		fr_check_name(&rows[i], name, sizeof name);
+		if (opts->filter && fnmatch(opts->filter, name, 0) != 0)
+			continue;
+		if (!shown++ && !opts->json)
+			fprintf(out, "%s; isa %s, %d threads\n%-50s %10s %10s %9s %8s %9s %9s\n", machine, b.dev->isa,
+				b.dev->threads, "kernel", "best ms", "median ms", "GFLOP/s", "GB/s", "of FMA",
+				"of read");
+		rc = bench_row(&b, &rows[i], name, err);
+	}
+	if (rc == 0 && !shown)
+		rc = fr_fail(err, FR_E_USAGE, "no kernel row matches \"%s\"", opts->filter);
+	fr_bench_unmap(b.memory, READ_BYTES);
+	b.dev->ops->close(b.dev);
+	return rc;
+}
