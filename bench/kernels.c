@@ -14,7 +14,7 @@
 #define COLD_BYTES ((size_t)256 << 20) /* what a row cycles through where the cache must be cold */
 #define MAX_COPIES 64
 #define READ_BYTES ((size_t)256 << 20)
-#define READ_BURST ((size_t)32 << 20)
+#define READ_BURST ((size_t)128 << 20)
 
 #define LINEAR(p, d, M, N, K)                                                                                          \
 	{                                                                                                              \
