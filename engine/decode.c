@@ -134,6 +134,19 @@ const char *fr_image_sniff(const uint8_t *bytes, size_t size, int *readable)
 	return NULL;
 }
 
+int fr_is_image(const void *bytes, size_t size)
+{
+	static const char *const others[] = {"PDF",	  "QuickTime video", "MP4 video", "Matroska or WebM video",
+					     "AVI video"};
+	int readable;
+	const char *name = fr_image_sniff(bytes, size, &readable);
+
+	for (size_t i = 0; name && i < sizeof others / sizeof *others; i++)
+		if (strcmp(name, others[i]) == 0)
+			return 0;
+	return name != NULL;
+}
+
 static int refuse_unknown(const uint8_t *bytes, size_t size, struct fr_error *err)
 {
 	char hex[3 * 8 + 1] = "";

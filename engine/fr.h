@@ -42,9 +42,12 @@ struct fr_model_opts {
 };
 int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err);
 void fr_model_free(struct fr_model *model);
-/* The report of `fr-run info`: for people (json = 0) or as one JSON object. check = 1 also scans every weight for
- * values that are not finite and fails naming the first such tensor. seqs and max_tokens size the memory plan. */
-int fr_model_info(const struct fr_model *model, FILE *out, int json, int check, struct fr_error *err);
+struct fr_session_opts;
+/* The report of `fr-run info`: for people (json = 0) or as one JSON object, with the memory that a session with opts
+ * (NULL: all defaults) would take. check = 1 also reads every weight and fails naming the first tensor with a value
+ * that is not finite. */
+int fr_model_info(const struct fr_model *model, const struct fr_session_opts *opts, FILE *out, int json, int check,
+		  struct fr_error *err);
 int fr_model_is_demo(const struct fr_model *model);
 const char *fr_model_name(const struct fr_model *model);    /* "fakevlm-7b", or the directory's own name */
 const char *fr_model_hash(const struct fr_model *model);    /* 64 hex digits: config, tokenizer, tensor table and
@@ -65,6 +68,10 @@ int fr_tokenizer_piece(const struct fr_tokenizer *tok, int32_t id, const char **
  * as the reference does. */
 int fr_tokenizer_decode(const struct fr_tokenizer *tok, const int32_t *ids, size_t n, char **text, size_t *len,
 			struct fr_error *err);
+
+/* ---- images ---- */
+/* Do a file's first bytes (4096 are enough) say that it is an image, of a format that is read or only known by name? */
+int fr_is_image(const void *bytes, size_t size);
 
 /* ---- session ---------------------------------------------------------------------------------------------------- */
 struct fr_session;
@@ -142,8 +149,8 @@ struct fr_result {
 	double ms_image, ms_vision, ms_prefill, ms_decode;
 };
 
-/* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end; bytes (owned by
- * the caller until result() of that index) or, with bytes NULL, an error that becomes the result. Results come in
+/* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end: bytes, which stay
+ * the caller's and are read before next() is called again, or, with bytes NULL, an error that becomes the result. Results come in
  * input order. text() streams whole UTF-8 characters of the first unfinished image in input order; it may be NULL.
  * stopped() is polled between tokens: non-zero ends the run after the results that are complete; may be NULL. */
 struct fr_job {
