@@ -29,7 +29,7 @@ export B
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all test clean oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers
+.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers
 
 all: fr-run libfr-run.a
 
@@ -45,6 +45,15 @@ $B/weights/demo/bytes.o: $(wildcard weights/demo/model/*)
 $B/%.o: %.S
 	@mkdir -p $(@D)
 	$(CC) -c $< -o $@
+
+# The commit that --version names; "unknown" outside of the project's own repository. Rewritten only when it changes.
+COMMIT := $(shell [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] && \
+	git describe --always --abbrev=12 --exclude='*' --dirty 2>/dev/null || echo unknown)
+$B/commit.h: always
+	@mkdir -p $(@D)
+	@echo '#define FR_COMMIT "$(COMMIT)"' | cmp -s - $@ || echo '#define FR_COMMIT "$(COMMIT)"' >$@
+$B/cli/version.o: $B/commit.h
+$B/cli/version.o: ARCH := -I$B
 
 $B/libfr-run.a: $(LIB_OBJ)
 	@rm -f $@
@@ -103,6 +112,34 @@ deps:
 
 deps-dev: deps
 	$(call install,$(DEBS_DEV))
+
+# What is missing is installed, the program built, and the sample images judged by the model inside it.
+demo: deps
+	+$(MAKE) fr-run
+	./fr-run -m demo samples
+
+# The manual page and the completion come from the program's own tables.
+$B/fr-run.1: fr-run
+	./fr-run --man >$@
+$B/fr-run.bash: fr-run
+	./fr-run --completion bash >$@
+$B/fr-run.pc: Makefile engine/fr.h
+	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: fr-run' \
+		'Description: explainable detection of synthetic images, on the CPU' \
+		"Version: $$(sed -n 's/^#define FR_VERSION "\(.*\)"/\1/p' engine/fr.h)" \
+		'Libs: -L$${libdir} -lfr-run $(LDLIBS)' 'Cflags: -I$${includedir}' >$@
+
+install: all $B/fr-run.1 $B/fr-run.bash $B/fr-run.pc
+	install -D -m 755 fr-run $(DESTDIR)$(PREFIX)/bin/fr-run
+	install -D -m 644 libfr-run.a $(DESTDIR)$(PREFIX)/lib/libfr-run.a
+	install -D -m 644 engine/fr.h $(DESTDIR)$(PREFIX)/include/fr.h
+	install -D -m 644 $B/fr-run.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/fr-run.pc
+	install -D -m 644 $B/fr-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/fr-run.1
+	install -D -m 644 $B/fr-run.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fr-run
+
+uninstall:
+	cd $(DESTDIR)$(PREFIX) && rm -f bin/fr-run lib/libfr-run.a include/fr.h lib/pkgconfig/fr-run.pc \
+		share/man/man1/fr-run.1 share/bash-completion/completions/fr-run
 
 # All goldens anew, compared with the committed ones; needs a Python with tests/oracle/requirements.txt.
 oracle:

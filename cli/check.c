@@ -1,0 +1,327 @@
+/* fr-run check: images in, one result each out, in the form asked for. */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct counts {
+	size_t images, fake, real, inconclusive, unparsed, failed, differ, forced;
+};
+/* A path that waits for its result: results come in the order of the images, but some later. */
+struct waiting {
+	char *path;
+	size_t index;
+	struct waiting *next;
+};
+struct run {
+	struct cli *cli;
+	struct inputs *in;
+	struct output out;
+	struct screen *screen; /* NULL for JSON and CSV */
+	struct run_facts facts;
+	struct fr_session_opts opts;
+	struct waiting *first, **last;
+	size_t taken;
+	struct counts n;
+	struct buf line;
+	double start;
+	int tokens; /* pieces of text seen of the image that streams */
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- progress ---- */
+
+static void show_progress(struct run *r, int urgent, const char *path, const char *what)
+{
+	const size_t total = inputs_total(r->in), done = r->n.images;
+	const double seconds = now() - r->start;
+	char of[32] = "", left[48] = "";
+
+	if (total)
+		snprintf(of, sizeof of, "/%zu", total);
+	if (done && total > done)
+		snprintf(left, sizeof left, ", about %.0f s left", seconds / (double)done * (double)(total - done));
+	progress_show(urgent, "[%zu%s%s] %s: %s", done + 1, of, left, path, what);
+}
+
+/* ---- what the engine calls ---- */
+
+static int next(void *user, struct fr_job *job)
+{
+	struct run *r = user;
+	struct waiting *w;
+	const char *path;
+
+	if (!inputs_next(r->in, job, &path))
+		return 0;
+	w = malloc(sizeof *w);
+	if (!w)
+		exit(complain(EXIT_CANNOT, "no memory for one more path"));
+	*w = (struct waiting){.path = copy_text(path), .index = r->taken++};
+	*r->last = w;
+	r->last = &w->next;
+	if (r->first == w)
+		show_progress(r, 1, path, "looking");
+	return 1;
+}
+
+/* The path of image `index`; those before it have no result (an interruption) and are dropped. */
+static const char *path_of(struct run *r, size_t index)
+{
+	while (r->first && r->first->index < index) {
+		struct waiting *w = r->first;
+		r->first = w->next;
+		free(w->path);
+		free(w);
+	}
+	return r->first ? r->first->path : "";
+}
+
+static void drop_first(struct run *r)
+{
+	struct waiting *w = r->first;
+
+	if (!w)
+		return;
+	r->first = w->next;
+	if (!r->first)
+		r->last = &r->first;
+	free(w->path);
+	free(w);
+}
+
+static void begin(void *user, size_t index, const struct fr_result *so_far)
+{
+	struct run *r = user;
+
+	r->tokens = 0;
+	if (r->screen)
+		screen_begin(r->screen, path_of(r, index), so_far);
+}
+
+static void text(void *user, size_t index, const char *utf8, size_t len)
+{
+	struct run *r = user;
+	char what[48];
+
+	if (r->screen)
+		screen_stream(r->screen, utf8, len);
+	if (r->screen && r->out.file == stdout && isatty(STDOUT_FILENO))
+		return; /* the text itself shows that it goes on */
+	snprintf(what, sizeof what, "writing, %d pieces", ++r->tokens);
+	show_progress(r, 0, path_of(r, index), what);
+}
+
+static void count(struct counts *n, const struct fr_result *r)
+{
+	n->images++;
+	n->failed += r->error.code != FR_OK;
+	n->fake += r->verdict == FR_FAKE;
+	n->real += r->verdict == FR_REAL;
+	n->inconclusive += r->verdict == FR_INCONCLUSIVE;
+	n->unparsed += r->text_verdict == FR_UNPARSED;
+	n->differ += (r->verdict == FR_FAKE && r->text_verdict == FR_REAL) ||
+		     (r->verdict == FR_REAL && r->text_verdict == FR_FAKE);
+	n->forced += r->opening && strcmp(r->opening, "forced") == 0;
+}
+
+static void result(void *user, const struct fr_result *res)
+{
+	struct run *r = user;
+	const char *path = path_of(r, res->index);
+
+	count(&r->n, res);
+	r->line.n = 0;
+	if (r->screen)
+		screen_result(r->screen, path, res);
+	else if (r->cli->v.json)
+		record_json(&r->line, &r->facts, path, res);
+	else
+		record_csv(&r->line, &r->facts, path, res);
+	if (!r->screen) {
+		progress_clear();
+		output_write(&r->out, r->line.at, r->line.n);
+	}
+	drop_first(r);
+	if (r->first)
+		show_progress(r, 1, r->first->path, "looking");
+}
+
+static int stopped(void *user)
+{
+	const struct run *r = user;
+
+	return signals_caught() || r->out.failed;
+}
+
+/* ---- before and after ---- */
+
+static void say_start(const struct run *r)
+{
+	const struct run_facts *f = &r->facts;
+
+	if (r->cli->v.quiet)
+		return;
+	if (r->screen || r->cli->v.verbose)
+		fprintf(stderr, "fr-run %s: model %s (%s) on %s %s, KV %s\n", FR_VERSION, fr_model_name(f->model),
+			fr_model_dtype(f->model), fr_session_backend(f->session), fr_session_isa(f->session),
+			fr_session_kv(f->session));
+	if (fr_model_is_demo(f->model))
+		fputs("DEMO: this model shows the machinery and is no detector for pictures from the world\n", stderr);
+	if (r->cli->v.verbose) {
+		char machine[256];
+		fprintf(stderr, "model hash %s, preprocess %s, chat %s\n", fr_model_hash(f->model),
+			fr_model_preprocess(f->model), fr_session_chat(f->session));
+		if (fr_machine(machine, sizeof machine) == 0)
+			fprintf(stderr, "%s\n", machine);
+		fr_session_plan(f->session, stderr);
+	}
+}
+
+static void say_end(const struct run *r)
+{
+	const struct counts *n = &r->n;
+	const double seconds = now() - r->start;
+	const size_t skipped = inputs_skipped(r->in);
+	struct buf b = {0};
+
+	progress_clear();
+	if (r->cli->v.quiet)
+		return;
+	if (n->images) {
+		buf_printf(&b, "%zu image%s in %.1f s: %zu fake, %zu real", n->images, n->images == 1 ? "" : "s",
+			   seconds, n->fake, n->real);
+		if (n->inconclusive)
+			buf_printf(&b, ", %zu inconclusive", n->inconclusive);
+		if (n->unparsed)
+			buf_printf(&b, ", %zu without a verdict in the text", n->unparsed);
+		if (n->failed)
+			buf_printf(&b, ", %zu failed", n->failed);
+		if (n->differ)
+			buf_printf(&b, "; in %zu the text contradicts the score", n->differ);
+		buf_puts(&b, "\n");
+	}
+	if (n->forced)
+		buf_printf(&b,
+			   "in %zu of %zu images the model would not have begun its answer with the opening that the "
+			   "score is read after\n",
+			   n->forced, n->images);
+	if (skipped)
+		buf_printf(&b, "%zu other file%s in the folders: no image\n", skipped, skipped == 1 ? "" : "s");
+	fwrite(b.at, 1, b.n, stderr);
+	buf_free(&b);
+}
+
+static int is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+static int verdict_code(const struct run *r)
+{
+	if (signals_caught())
+		return EXIT_SIGNALLED + signals_caught();
+	if (r->cli->v.exit_verdict && r->n.fake)
+		return EXIT_FAKE;
+	return r->n.failed ? EXIT_SOME_FAILED : EXIT_DONE;
+}
+
+static int judge(struct run *r, struct fr_session *session)
+{
+	const struct values *v = &r->cli->v;
+	const struct fr_io io = {
+		.user = r, .next = next, .begin = begin, .text = text, .result = result, .stopped = stopped};
+	const int to_stdout = r->out.file == stdout;
+	struct fr_error err = {0};
+	int rc, code;
+
+	progress_init(r->cli, to_stdout && isatty(STDOUT_FILENO), to_stdout && is_pipe(STDOUT_FILENO));
+	r->facts.session = session;
+	if (!v->json && !v->csv)
+		r->screen = screen_new(&(struct screen_opts){.cli = r->cli,
+							     .out = &r->out,
+							     .demo = fr_model_is_demo(r->facts.model),
+							     .path_columns = inputs_columns(r->in),
+							     .table = !v->verdict_only});
+	say_start(r);
+	if (v->csv) {
+		record_csv_header(&r->line, &r->facts);
+		output_write(&r->out, r->line.at, r->line.n);
+	}
+	rc = fr_judge(session, &io, &err);
+	progress_clear();
+	if (r->screen)
+		screen_end(r->screen);
+	code = rc ? complain_error(&err) : verdict_code(r);
+	say_end(r);
+	rc = output_close(&r->out, rc == 0 && !signals_caught());
+	while (r->first)
+		drop_first(r);
+	screen_free(r->screen);
+	buf_free(&r->line);
+	return rc ? rc : code;
+}
+
+static int with_model(struct run *r, const struct fr_model *model)
+{
+	struct fr_session *session = NULL;
+	struct fr_error err;
+	int code = session_options(r->cli, model, &r->opts);
+
+	if (code)
+		return code;
+	if (r->cli->v.exit_verdict && fr_model_is_demo(model))
+		return complain(EXIT_USAGE,
+				"--exit-verdict: the demo model is no detector, so nothing may hang on its verdict");
+	r->facts = (struct run_facts){.model = model,
+				      .sampler = &r->opts.sampler,
+				      .calibration = r->opts.calibration.hash[0] ? r->opts.calibration.hash : NULL,
+				      .timings = r->cli->v.timings};
+	if (fr_session_new(model, &r->opts, &session, &err))
+		return complain_error(&err);
+	code = output_open(&r->out, r->cli->v.output);
+	if (code == 0)
+		code = judge(r, session);
+	fr_session_free(session);
+	return code;
+}
+
+int cmd_check(struct cli *c)
+{
+	struct run r = {.cli = c, .start = now()};
+	struct fr_model *model = NULL;
+	struct fr_error err;
+	const char *path;
+	int code;
+
+	r.last = &r.first;
+	if (c->n_path == 0 && !c->v.files_from)
+		return complain(EXIT_USAGE,
+				"no image given: name files, folders, '-' for an image on stdin, or --files-from");
+	if (c->v.null && !c->v.files_from)
+		return complain(EXIT_USAGE, "--null says how the paths of --files-from end, which is not given");
+	path = model_path(c);
+	if (!path)
+		return EXIT_CANNOT;
+	code = inputs_open(&r.in, c->path, c->n_path, c->v.files_from, c->v.null);
+	if (code == 0 && fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err))
+		code = complain_error(&err);
+	if (code == 0)
+		code = with_model(&r, model);
+	fr_model_free(model);
+	inputs_close(r.in);
+	return code;
+}

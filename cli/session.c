@@ -1,0 +1,38 @@
+/* From the values of the line to the options of a session. */
+#include "cli.h"
+
+#include <string.h>
+
+int session_options(const struct cli *c, const struct fr_model *model, struct fr_session_opts *o)
+{
+	const struct values *v = &c->v;
+	struct fr_error err;
+
+	*o = (struct fr_session_opts){
+		.backend = v->backend,
+		.isa = v->isa,
+		.threads = v->threads,
+		.batch = v->batch,
+		.max_tokens = v->max_tokens < 0 ? 512 : v->max_tokens,
+		.verdict_only = v->verdict_only,
+		.kv_f32 = strcmp(v->kv, "f32") == 0,
+		.authors_rule = strcmp(v->rule, "authors") == 0,
+		.prompt = v->prompt,
+		.chat = v->chat,
+		.ids_file = v->ids,
+		.sampler = {.temperature = (float)v->temperature,
+			    .top_k = v->top_k,
+			    .top_p = (float)v->top_p,
+			    .seed = v->seed},
+		.threshold = v->threshold,
+		.band_lo = v->band[0],
+		.band_hi = v->band[1],
+		.max_pixels = v->max_pixels,
+	};
+	if (o->max_tokens == 0 && c->command->bit != C_DUMP)
+		return complain(EXIT_USAGE,
+				"--max-tokens: '0' is not a whole number from 1 (--verdict-only writes no text)");
+	if (v->calibration && fr_calibration_load(v->calibration, model, &o->calibration, &err))
+		return complain_error(&err);
+	return 0;
+}

@@ -1,0 +1,67 @@
+/* What may happen to the process: Ctrl-C, a closed pipe, and a mapped file that shrinks.
+ *
+ * SIGINT and SIGTERM ask once (the run ends after its complete results) and kill the second time. SIGBUS in a mapped
+ * file is one sentence and exit 3: the handler uses nothing but async-signal-safe calls. */
+#include "cli.h"
+
+#include "../weights/weights.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t caught;
+static char note[4608]; /* filled before any mapped byte is read in earnest */
+
+static void on_stop(int sig)
+{
+	caught = sig;
+}
+
+static void say(const char *s)
+{
+	if (write(STDERR_FILENO, s, strlen(s)) < 0)
+		return;
+}
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	const char *file = fr_map_at(info->si_addr);
+
+	(void)context;
+	if (!file) { /* none of our files: a fault of the machine or of the program */
+		signal(sig, SIG_DFL);
+		raise(sig);
+		return;
+	}
+	say(progress_visible() ? "\r\x1b[Kfr-run: " : "fr-run: ");
+	say(file);
+	say(": the file shrank while it was mapped (or its disk failed), so its bytes can no longer be read");
+	say(note);
+	say("\n");
+	_exit(EXIT_CANNOT);
+}
+
+void signals_install(void)
+{
+	struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESETHAND};
+	struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+
+	sigaction(SIGINT, &stop, NULL);
+	sigaction(SIGTERM, &stop, NULL);
+	sigaction(SIGBUS, &bus, NULL);
+	signal(SIGPIPE, SIG_DFL);
+}
+
+int signals_caught(void)
+{
+	return caught;
+}
+
+void signals_note(const char *partial_path)
+{
+	if (partial_path)
+		snprintf(note, sizeof note, "; the results complete by now are in %s", partial_path);
+	else
+		note[0] = 0;
+}

@@ -1,0 +1,31 @@
+/* fr-run --version: what was built, from what, with what, and what this machine offers. */
+#include "cli.h"
+
+#include "commit.h" /* made by the build: FR_COMMIT */
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <jpeglib.h>
+#include <webp/decode.h>
+
+#define TEXT(x) #x
+#define SPELL(x) TEXT(x)
+
+void version_print(FILE *out)
+{
+	const int webp = WebPGetDecoderVersion();
+	char machine[512];
+
+	fprintf(out, "fr-run %s (commit %s)\n", FR_VERSION, FR_COMMIT);
+#ifdef __clang__
+	fprintf(out, "compiler: %s\n", __VERSION__);
+#else
+	fprintf(out, "compiler: gcc %s\n", __VERSION__);
+#endif
+	if (fr_machine(machine, sizeof machine) == 0)
+		fprintf(out, "machine: %s\n", machine);
+	fprintf(out, "backends: cpu, ref\n");
+	fprintf(out, "images: libjpeg-turbo %s, libwebp %d.%d.%d, stb_image; JSON: cJSON %s\n",
+		SPELL(LIBJPEG_TURBO_VERSION), webp >> 16, webp >> 8 & 255, webp & 255, cJSON_Version());
+	fprintf(out, "models: FakeVLM (LLaVA-1.5), and demo inside the program\n");
+}
