@@ -177,29 +177,25 @@ static int is_replace(const cJSON *item, const char *from, const char *to)
 
 static int read_normalizer(struct fr_tokenizer *tok, const cJSON *item, int *replaces, struct fr_error *err)
 {
-	const cJSON *step = item, *whole = item;
+	const cJSON *step = item;
+	int sequence = item && !strcmp(type_of(item), "Sequence");
 
 	*replaces = 0;
 	tok->prefix = FR_PREFIX_NEVER;
 	if (!item)
 		return 0;
-	if (!strcmp(type_of(item), "Sequence")) {
+	if (sequence) {
 		step = fr_token_get(item, "normalizers");
-		if (!cJSON_IsArray(step))
-			return refuse(err, "the normalizer", item);
-		step = step->child;
+		step = cJSON_IsArray(step) ? step->child : NULL;
 		if (step && !strcmp(type_of(step), "Prepend") && is_text(fr_token_get(step, "prepend"), FR_MARKER)) {
 			tok->prefix = FR_PREFIX_EACH;
 			step = step->next;
 		}
-		if (step && step->next)
-			return refuse(err, "the normalizer", step->next);
-		whole = NULL;
 	}
 	*replaces = step && is_replace(step, " ", FR_MARKER);
 	if (!*replaces)
-		return refuse(err, "the normalizer", step ? step : whole ? whole : item);
-	return 0;
+		return refuse(err, "the normalizer", step ? step : item);
+	return sequence && step->next ? refuse(err, "the normalizer", step->next) : 0;
 }
 
 /* prepend_scheme is "always" where it is absent; the older add_prefix_space may only repeat it. */

@@ -1,0 +1,636 @@
+/* The tokenizer against transformers' goldens, id by id (tests/oracle/tokenizer.py says how they are written), against
+ * Llama's own vocabulary where it lies in $FR_SHARED_DATA, and against files that are wrong. */
+#include "../tokenizer/tokenizer.h"
+#include "test.h"
+
+#include <cjson/cJSON.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GOLDEN "tests/golden/tokenizer/"
+
+struct bytes {
+	char *at;
+	size_t n;
+};
+
+static struct bytes read_file(const char *path)
+{
+	FILE *f = fopen(path, "rb");
+	struct bytes b = {0};
+	long n;
+
+	if (!f)
+		return b;
+	fseek(f, 0, SEEK_END);
+	n = ftell(f);
+	rewind(f);
+	b.at = malloc((size_t)n + 1);
+	b.n = fread(b.at, 1, (size_t)n, f);
+	b.at[b.n] = 0;
+	fclose(f);
+	return b;
+}
+
+static void write_file(const char *folder, const char *name, const char *bytes, size_t n)
+{
+	char path[512];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	f = fopen(path, "wb");
+	if (!f || fwrite(bytes, 1, n, f) != n || fclose(f))
+		test_fail("exact/tokenizer/files", "cannot write %s", path);
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- goldens ---- */
+static const char *const members[] = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
+				      "special_tokens_map.json"};
+static const char *const keys[] = {NULL, NULL, "config", "added", "specials"};
+
+/* tokenizer.json with the variant's changes: top keys are replaced, and those of `model` inside of it. */
+static char *changed_json(const char *base, const cJSON *changes)
+{
+	cJSON *root = cJSON_Parse(base);
+	char *text;
+
+	for (const cJSON *c = changes->child; c; c = c->next) {
+		if (strcmp(c->string, "model")) {
+			cJSON_ReplaceItemInObjectCaseSensitive(root, c->string, cJSON_Duplicate(c, 1));
+			continue;
+		}
+		for (const cJSON *m = c->child; m; m = m->next)
+			cJSON_ReplaceItemInObjectCaseSensitive(cJSON_GetObjectItem(root, "model"), m->string,
+							       cJSON_Duplicate(m, 1));
+	}
+	text = cJSON_PrintUnformatted(root);
+	cJSON_Delete(root);
+	return text;
+}
+
+static struct fr_tokenizer *open_variant(const cJSON *variant, const char *folder)
+{
+	struct bytes model = read_file(GOLDEN "tokenizer.model"), json = read_file(GOLDEN "tokenizer.json");
+	const cJSON *files = cJSON_GetObjectItem(variant, "files");
+	struct fr_tokenizer *tok = NULL;
+	struct fr_error err;
+	char path[512];
+
+	if (!strcmp(cJSON_GetObjectItem(variant, "kind")->valuestring, "model")) {
+		write_file(folder, members[1], model.at, model.n);
+	} else {
+		char *text = changed_json(json.at, cJSON_GetObjectItem(variant, "json"));
+
+		write_file(folder, members[0], text, strlen(text));
+		free(text);
+	}
+	for (int i = 2; i < 5; i++) {
+		const cJSON *file = cJSON_GetObjectItem(files, keys[i]);
+		char *text = file ? cJSON_PrintUnformatted(file) : NULL;
+
+		if (text)
+			write_file(folder, members[i], text, strlen(text));
+		free(text);
+	}
+	if (fr_tokenizer_load(folder, &tok, &err))
+		test_fail("exact/tokenizer/open", "%s: %s", cJSON_GetObjectItem(variant, "name")->valuestring,
+			  err.text);
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof path, "%s/%s", folder, members[i]);
+		unlink(path);
+	}
+	free(model.at);
+	free(json.at);
+	return tok;
+}
+
+/* \xNN -> the byte, in place; returns the length. */
+static size_t unescape(char *s)
+{
+	char *out = s;
+	unsigned byte;
+
+	for (char *in = s; *in; in++) {
+		if (in[0] == '\\' && in[1] == 'x' && sscanf(in + 2, "%2x", &byte) == 1) {
+			*out++ = (char)byte;
+			in += 3;
+		} else {
+			*out++ = *in;
+		}
+	}
+	return (size_t)(out - s);
+}
+
+static size_t read_ids(char *s, int32_t *ids, size_t cap)
+{
+	size_t n = 0;
+	char *end;
+
+	for (; *s && n < cap; s = end) {
+		long id = strtol(s, &end, 10);
+
+		if (end == s)
+			break;
+		ids[n++] = (int32_t)id;
+	}
+	return n;
+}
+
+/* Whole characters only, and together what decode gives. Returns 0 if so. */
+static int check_stream(const struct fr_tokenizer *tok, const int32_t *ids, size_t n, const char *text, size_t len)
+{
+	char *out = malloc((n + 1) * (fr_tokenizer_max_piece(tok) + 3 * FR_DETOK_RUN)), *at = out;
+	struct fr_detok d;
+	int bad;
+
+	fr_detok_init(&d, tok, 0);
+	for (size_t i = 0; i <= n; i++) {
+		size_t got = i < n ? fr_detok_push(&d, ids[i], at) : fr_detok_end(&d, at);
+
+		/* A character begins where the last push ended. */
+		if (got && ((unsigned char)at[0] & 0xC0) == 0x80)
+			len = SIZE_MAX;
+		at += got;
+	}
+	bad = (size_t)(at - out) != len || memcmp(out, text, len);
+	free(out);
+	return bad;
+}
+
+struct counts {
+	int texts, ids, decoded, streamed;
+	char first[256]; /* the first text that fails */
+};
+
+static int differs(const int32_t *a, size_t na, const int32_t *b, size_t nb)
+{
+	return na != nb || (na && memcmp(a, b, na * sizeof *a));
+}
+
+/* line: "ids|=" or "ids|~text". text: what was encoded, NULL under D. */
+static void check_line(const struct fr_tokenizer *tok, char *line, const struct bytes *text, struct counts *c)
+{
+	int32_t want[4096], *got = NULL;
+	char *bar = strchr(line, '|'), *out = NULL;
+	size_t n_want = read_ids(line, want, 4096), n_got = 0, len = 0, n;
+	struct bytes decoded = text ? *text : (struct bytes){0};
+	struct fr_error err;
+
+	if (bar[1] == '~') {
+		decoded.at = bar + 2;
+		decoded.n = unescape(decoded.at);
+	}
+	c->texts++;
+	if (text &&
+	    (fr_tokenizer_encode(tok, text->at, text->n, 1, &got, &n_got, &err) || differs(got, n_got, want, n_want))) {
+		if (!c->ids++)
+			snprintf(c->first, sizeof c->first, "'%.*s' gives %zu ids, the first %d, expected %zu",
+				 (int)text->n, text->at, n_got, n_got ? got[0] : -1, n_want);
+	}
+	n = n_want;
+	if (fr_tokenizer_decode(tok, want, n, &out, &len, &err) || len != decoded.n || memcmp(out, decoded.at, len)) {
+		if (!c->decoded++)
+			snprintf(c->first, sizeof c->first, "'%.*s' decoded, expected '%.*s'", (int)len, out ? out : "",
+				 (int)decoded.n, decoded.at);
+	}
+	c->streamed += check_stream(tok, want, n, decoded.at, decoded.n);
+	free(got);
+	free(out);
+}
+
+static void report(const char *name, const struct counts *c)
+{
+	static const char *const what[] = {"ids", "text", "stream"};
+	const int bad[] = {c->ids, c->decoded, c->streamed};
+	char title[128];
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(title, sizeof title, "exact/tokenizer/%s: %s of %d cases", name, what[i], c->texts);
+		CHECK(title, bad[i] == 0 && c->texts > 100, "%d differ: %s", bad[i], c->first);
+	}
+}
+
+static void test_goldens(void)
+{
+	struct bytes cases = read_file(GOLDEN "cases.txt"), table = read_file(GOLDEN "variants.json"), text[512];
+	cJSON *variants = table.at ? cJSON_Parse(table.at) : NULL;
+	const cJSON *next = variants ? cJSON_GetObjectItem(variants, "variants")->child : NULL;
+	char folder[] = "/tmp/fr-tokenizer-XXXXXX", *save = NULL, *line;
+	const char *name = NULL;
+	struct fr_tokenizer *tok = NULL;
+	struct counts c = {0};
+	int n = 0, at = 0;
+
+	if (!cases.at || !next || !mkdtemp(folder)) {
+		test_fail("exact/tokenizer/goldens", "no " GOLDEN "cases.txt, variants.json, or no folder in /tmp");
+		return;
+	}
+	for (line = strtok_r(cases.at, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (line[0] == 'T') {
+			text[n].at = line + 2;
+			text[n++].n = unescape(line + 2);
+		} else if (line[0] == 'V') {
+			if (tok)
+				report(name, &c);
+			fr_tokenizer_free(tok);
+			name = cJSON_GetObjectItem(next, "name")->valuestring;
+			tok = open_variant(next, folder);
+			next = next->next;
+			c = (struct counts){0};
+			at = 0;
+		} else if (tok && line[0] == 'D') {
+			check_line(tok, line + 2, NULL, &c);
+		} else if (tok) {
+			check_line(tok, line, &text[at++], &c);
+		}
+	}
+	if (tok)
+		report(name, &c);
+	CHECK("exact/tokenizer/every variant has its cases", next == NULL, "'%s' has none",
+	      cJSON_GetObjectItem(next, "name")->valuestring);
+	fr_tokenizer_free(tok);
+	rmdir(folder);
+	cJSON_Delete(variants);
+	free(cases.at);
+	free(table.at);
+}
+
+/* ---- the demo model's ---- */
+static void test_demo(void)
+{
+	const char *const labels[] = {"<s>", "</s>", "<image>", "\u2581real", "\u2581fake", "\u2581This"};
+	struct fr_tokenizer *tok;
+	struct fr_error err;
+	int missing = 0;
+
+	if (fr_tokenizer_load("demo", &tok, &err)) {
+		test_fail("exact/tokenizer/demo: its tokenizer is read", "%s", err.text);
+		return;
+	}
+	for (size_t i = 0; i < sizeof labels / sizeof *labels; i++)
+		missing += fr_tokenizer_find(tok, labels[i]) < 0;
+	CHECK("exact/tokenizer/demo: the labels are pieces", !missing, "%d of %zu are missing", missing,
+	      sizeof labels / sizeof *labels);
+	fr_tokenizer_free(tok);
+}
+
+/* ---- Llama's own vocabulary ---- */
+static const char llama_config[] = "{\"legacy\":%s,\"added_tokens_decoder\":{\"32000\":{\"content\":\"<image>\","
+				   "\"special\":true,\"normalized\":false},"
+				   "\"32001\":{\"content\":\"<pad>\",\"special\":true,\"normalized\":false}}}";
+
+static struct fr_tokenizer *open_llama(struct bytes model, const char *legacy)
+{
+	char config[512];
+	struct fr_tokenizer *tok = NULL;
+	struct fr_error err;
+
+	snprintf(config, sizeof config, llama_config, legacy);
+	if (fr_tokenizer_from_model((uint8_t *)model.at, model.n, (uint8_t *)config, strlen(config), NULL, 0, &tok,
+				    &err))
+		test_fail("exact/tokenizer/llama: read", "%s", err.text);
+	return tok;
+}
+
+static void check_ids(const struct fr_tokenizer *tok, const char *name, const char *text, const int32_t *want, size_t n)
+{
+	int32_t *ids = NULL;
+	size_t got = 0;
+	struct fr_error err;
+
+	CHECK(name, !fr_tokenizer_encode(tok, text, strlen(text), 1, &ids, &got, &err) && !differs(ids, got, want, n),
+	      "%zu ids, expected %zu", got, n);
+	free(ids);
+}
+
+/* The texts a merge queue likes least: all one letter, all spaces, nothing that is a character. Quadratic time would be
+ * minutes; the bound is ten times what the slowest takes. */
+static void check_time(const struct fr_tokenizer *tok, const char *which)
+{
+	const char *const units[] = {"a", " ", "\xFF", "\xE2\x96", "<s>", "ab", "The light falls from one side.\n"};
+	const size_t n = 1 << 20;
+	char *text = malloc(n), name[128], *out;
+	struct fr_error err;
+
+	for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+		double start = cpu_seconds(), seconds;
+		size_t n_ids = 0, len = 0;
+		int32_t *ids = NULL;
+		int rc;
+
+		for (size_t i = 0, unit = strlen(units[u]); i < n; i++)
+			text[i] = units[u][i % unit];
+		rc = fr_tokenizer_encode(tok, text, n, 1, &ids, &n_ids, &err) ||
+		     fr_tokenizer_decode(tok, ids, n_ids, &out, &len, &err);
+		seconds = cpu_seconds() - start;
+		snprintf(name, sizeof name, "bounded/tokenizer/%s: 1 MiB of case %zu in %zu ids", which, u, n_ids);
+		CHECK(name, rc == 0 && seconds < 5, "%.2f s of CPU, at most 5", seconds);
+		if (rc == 0)
+			free(out);
+		free(ids);
+	}
+	free(text);
+}
+
+static void test_llama(void)
+{
+	static const int32_t legacy[] = {1, 32000, 29871, 13, 25125},
+			     chat[] = {1, 3148, 1001, 29901, 29871, 32000, 29871, 13}, first[] = {1, 32000, 13, 25125},
+			     prefix[] = {1, 910, 1967, 338}, bare[] = {1, 29871, 1855},
+			     bytes[] = {1, 29871, 13, 12, 243, 162, 169, 187};
+	const char *shared = getenv("FR_SHARED_DATA");
+	struct fr_tokenizer *tok;
+	struct bytes model;
+	char path[512];
+
+	snprintf(path, sizeof path, "%s/llama-tokenizer.model", shared ? shared : "../shared/data");
+	model = read_file(path);
+	if (!model.at) {
+		test_skip("exact/tokenizer/llama", "no llama-tokenizer.model in $FR_SHARED_DATA or ../shared/data");
+		return;
+	}
+	tok = open_llama(model, "true");
+	if (tok) {
+		check_ids(tok, "exact/tokenizer/llama: <image>\\nDoes", "<image>\nDoes", legacy, 5);
+		check_ids(tok, "exact/tokenizer/llama: USER: <image>\\n", "USER: <image>\n", chat, 8);
+		check_ids(tok, "exact/tokenizer/llama: This image is", "This image is", prefix, 4);
+		check_ids(tok, "exact/tokenizer/llama: a label with a space in front", " real", bare, 3);
+		check_ids(tok, "exact/tokenizer/llama: byte pieces", "\n\t\U0001F9B8", bytes, 8);
+		CHECK("exact/tokenizer/llama: the labels",
+		      fr_tokenizer_find(tok, "\u2581real") == 1855 && fr_tokenizer_find(tok, "\u2581fake") == 25713,
+		      "%d and %d, expected 1855 and 25713", fr_tokenizer_find(tok, "\u2581real"),
+		      fr_tokenizer_find(tok, "\u2581fake"));
+		check_time(tok, "llama");
+	}
+	fr_tokenizer_free(tok);
+	tok = open_llama(model, "false");
+	if (tok)
+		check_ids(tok, "exact/tokenizer/llama: <image>\\nDoes, non-legacy", "<image>\nDoes", first, 4);
+	fr_tokenizer_free(tok);
+	free(model.at);
+}
+
+/* ---- files that are wrong ---- */
+#define UNK "\x0A\x0E\x0A\x05<unk>\x15\0\0\0\0\x18\x02"
+#define BOS "\x0A\x0C\x0A\x03<s>\x15\0\0\0\0\x18\x03"
+#define EOS "\x0A\x0D\x0A\x04</s>\x15\0\0\0\0\x18\x03"
+#define HEAD UNK BOS EOS
+#define A                                                                                                              \
+	"\x0A\x08\x0A\x01"                                                                                             \
+	"a"                                                                                                            \
+	"\x15\0\0\0\0"
+#define BPE "\x12\x02\x18\x02"
+#define IDENTITY "\x1A\x02\x20\x00"
+#define BYTES(s) s, sizeof(s) - 1
+
+static void test_bad_models(void)
+{
+	static const struct {
+		const char *name, *bytes;
+		size_t n;
+		const char *want; /* part of the sentence; NULL: it is read */
+	} files[] = {
+		{"sound", BYTES(HEAD A BPE IDENTITY), NULL},
+		{"unknown fields",
+		 BYTES(HEAD A BPE IDENTITY "\x2A\x01x\x30\x07\x39"
+					   "12345678"),
+		 NULL},
+		{"empty", BYTES(""), "model type is unigram"},
+		{"no piece", BYTES(BPE IDENTITY), "0 pieces"},
+		{"no trainer", BYTES(HEAD A IDENTITY), "model type is unigram"},
+		{"word model", BYTES(HEAD A IDENTITY "\x12\x02\x18\x03"), "model type is word"},
+		{"model type 99", BYTES(HEAD A IDENTITY "\x12\x02\x18\x63"), "model type is unknown (99)"},
+		{"extra whitespace", BYTES(HEAD A BPE), "remove_extra_whitespaces"},
+		{"character map", BYTES(HEAD A BPE "\x1A\x05\x20\x00\x12\x01x"), "character map of 1 bytes"},
+		{"suffix", BYTES(HEAD A "\x12\x05\x18\x02\xC0\x01\x01" IDENTITY), "treat_whitespace_as_suffix"},
+		{"no escape", BYTES(HEAD A BPE "\x1A\x04\x20\x00\x28\x00"), "escape_whitespaces"},
+		{"no dummy prefix", BYTES(HEAD A BPE "\x1A\x04\x20\x00\x18\x00"), "add_dummy_prefix"},
+		{"duplicate", BYTES(HEAD A A BPE IDENTITY), "piece 4 ('a') is there twice"},
+		{"empty piece", BYTES(HEAD "\x0A\x02\x0A\x00" BPE IDENTITY), "piece 3 is empty"},
+		{"no text", BYTES(HEAD "\x0A\x02\x18\x01" BPE IDENTITY), "piece 3 is empty"},
+		{"not UTF-8", BYTES(HEAD "\x0A\x03\x0A\x01\xFF" BPE IDENTITY), "piece 3 is not UTF-8"},
+		{"NaN",
+		 BYTES(HEAD "\x0A\x08\x0A\x01"
+			    "a"
+			    "\x15\0\0\xC0\x7F" BPE IDENTITY),
+		 "score of piece 3"},
+		{"infinity",
+		 BYTES(HEAD "\x0A\x08\x0A\x01"
+			    "a"
+			    "\x15\0\0\x80\xFF" BPE IDENTITY),
+		 "score of piece 3"},
+		{"piece type",
+		 BYTES(HEAD "\x0A\x05\x0A\x01"
+			    "a"
+			    "\x18\x07" BPE IDENTITY),
+		 "type 7"},
+		{"no unk", BYTES(BOS EOS A BPE IDENTITY), "unknown piece '<unk>'"},
+		{"long piece", BYTES(HEAD A BPE IDENTITY "\x0A\x7F"), "longer than what holds it"},
+		{"huge length", BYTES(HEAD A BPE IDENTITY "\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"),
+		 "longer than what"},
+		{"endless number", BYTES("\x18\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"),
+		 "more than ten bytes"},
+		{"number cut off", BYTES(HEAD "\x18\x80"), "a number is cut off"},
+		{"fixed cut off", BYTES(HEAD "\x1D\x00"), "fixed-width value is cut off"},
+		{"group", BYTES(HEAD "\x0B"), "wire type 3"},
+		{"field 0", BYTES(HEAD "\x02\x00"), "field has number 0"},
+		{"score as text", BYTES(HEAD "\x0A\x03\x12\x01x" BPE IDENTITY), "field 2 has wire type 2, expected 5"},
+		{"piece as number", BYTES(HEAD "\x08\x01" BPE IDENTITY), "field 1 has wire type 0, expected 2"},
+	};
+	char title[128];
+
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		struct fr_tokenizer *tok = NULL;
+		struct fr_error err = {0};
+		uint8_t *copy = malloc(files[i].n + 1); /* exact size but for empty files: an overrun shows */
+		int rc;
+
+		memcpy(copy, files[i].bytes, files[i].n);
+		rc = fr_tokenizer_from_model(copy, files[i].n, NULL, 0, NULL, 0, &tok, &err);
+		snprintf(title, sizeof title, "exact/tokenizer/bad model: %s", files[i].name);
+		if (files[i].want)
+			CHECK(title, rc == -1 && !tok && err.code == FR_E_MODEL && strstr(err.text, files[i].want),
+			      "'%s', expected '%s'", err.text, files[i].want);
+		else
+			CHECK(title, rc == 0, "'%s', expected to be read", err.text);
+		fr_tokenizer_free(tok);
+		free(copy);
+	}
+}
+
+/* One change to the golden tokenizer.json, or a tokenizer_config.json next to it. */
+static void test_bad_json(void)
+{
+	static const struct {
+		const char *find, *put, *config, *want;
+	} files[] = {
+		{"{", "[", NULL, "tokenizer.json: "},
+		{"\"BPE\"", "\"Unigram\"", NULL, "the model type is 'Unigram'"},
+		{"\"dropout\":null", "\"dropout\":0.1", NULL, "dropout"},
+		{"\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"", NULL,
+		 "continuing_subword"},
+		{"\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", NULL, "end_of_word_suffix"},
+		{"\"byte_fallback\":true", "\"byte_fallback\":\"yes\"", NULL, "byte_fallback"},
+		{"\"unk_token\":\"<unk>\"", "\"unk_token\":\"<none>\"", NULL, "unknown token '<none>'"},
+		{"\"vocab\":{", "\"vocab\":{\"x9\":1,", NULL, "id 1 is given to 'x9' and to '<s>'"},
+		{"\"<s>\":1,", "", NULL, "is no whole number below 619"},
+		{"\"<s>\":1,", "\"<s>\":1.5,", NULL, "the id of piece '<s>'"},
+		{"\"<s>\":1,", "\"<s>\":-1,", NULL, "the id of piece '<s>'"},
+		{"\"<s>\":1,", "\"<s>\":1e300,", NULL, "the id of piece '<s>'"},
+		{"\"<s>\":1,", "\"<s>\":\"1\",", NULL, "the id of piece '<s>'"},
+		{"\"<s>\":1,", "\"\":1,", NULL, "piece 1 has 0 bytes"},
+		{"\"<s>\":1,", "\"\xFF\":1,", NULL, "piece 1 is not UTF-8"},
+		{"\"<s>\":1,", "\"a\\u0000b\":1,", NULL, "U+0000"},
+		{"\"<s>\":1,", "\"</s>\":1,", NULL, "tokenizer.json: the key"},
+		{"\"merges\":[", "\"merges\":[\"\u2581 zzzz\",", NULL, "merge 0 ('\u2581' 'zzzz') names a piece"},
+		{"\"merges\":[", "\"merges\":[\"a b c\",", NULL, "merge 0 is neither"},
+		{"\"merges\":[", "\"merges\":[\" a\",", NULL, "merge 0 ('' 'a') names a piece"},
+		{"\"merges\":[", "\"merges\":[[\"a\"],", NULL, "merge 0 is neither"},
+		{"\"merges\":[", "\"merges\":[7,", NULL, "merge 0 is neither"},
+		{"\"merges\":[", "\"merges\":{},\"m\":[", NULL, "'model.merges' is no list"},
+		{"\"vocab\":{", "\"vocab\":[],\"v\":{", NULL, "'model.vocab' is no object"},
+		{"\"type\":\"Prepend\"", "\"type\":\"NFKC\"", NULL, "the normalizer 'NFKC'"},
+		{"\"String\":\" \"", "\"Regex\":\" \"", NULL, "the normalizer 'Replace'"},
+		{"\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}", NULL,
+		 "pre_tokenizer 'ByteLevel'"},
+		{"\"normalizer\":{", "\"n\":{", NULL, "neither a normalizer nor a pre_tokenizer"},
+		{"\"decoder\":{", "\"d\":{", NULL, "there is no decoder"},
+		{"\"type\":\"ByteFallback\"", "\"type\":\"WordPiece\"", NULL, "the decoder 'WordPiece'"},
+		{"\"start\":1", "\"start\":2", NULL, "the decoder 'Strip'"},
+		{"\"TemplateProcessing\"", "\"BertProcessing\"", NULL, "the post_processor 'BertProcessing'"},
+		{"\"ids\":[1]", "\"ids\":[1e9]", NULL, "post_processor's ids"},
+		{"\"added_tokens\":[", "\"added_tokens\":[{\"id\":9999,\"content\":\"<new>\"},", NULL, "given id 9999"},
+		{"\"added_tokens\":[", "\"added_tokens\":[{\"id\":1},", NULL, "no content or no id"},
+		{"\"added_tokens\":[", "\"added_tokens\":[{\"id\":620,\"content\":\"\"},", NULL,
+		 "an added token is empty"},
+		{NULL, NULL, "{\"tokenizer_class\":\"BertTokenizer\"}", "tokenizer_class 'BertTokenizer'"},
+		{NULL, NULL, "{\"split_special_tokens\":true}", "split_special_tokens"},
+		{NULL, NULL, "{\"bos_token\":null}", "add_bos_token"},
+		{NULL, NULL, "{\"bos_token\":7}", "neither a string nor an object"},
+		{NULL, NULL, "{\"added_tokens_decoder\":[]}", "'added_tokens_decoder' is no object"},
+		{NULL, NULL, "{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}", "'x' is no id"},
+		{NULL, NULL, "{\"added_tokens_decoder\":{\"7\":{\"content\":\"<new>\"}}}", "given id 7"},
+		{NULL, NULL, "{\"added_tokens_decoder\":{\"620\":{\"content\":\"<new>\",\"lstrip\":1}}}", "lstrip"},
+		{NULL, NULL, "{\"additional_special_tokens\":\"x\"}", "'additional_special_tokens' is no list"},
+		{NULL, NULL, "{\"add_bos_token\":\"yes\"}", "add_bos_token"},
+		{NULL, NULL, "{", "tokenizer_config.json: "},
+	};
+	struct bytes base = read_file(GOLDEN "tokenizer.json");
+	char title[160];
+
+	for (size_t i = 0; base.at && i < sizeof files / sizeof *files; i++) {
+		const char *at = files[i].find ? strstr(base.at, files[i].find) : base.at, *config = files[i].config;
+		size_t found = files[i].find ? strlen(files[i].find) : 0, put = files[i].put ? strlen(files[i].put) : 0;
+		size_t before = at ? (size_t)(at - base.at) : 0, n = base.n - found + put;
+		struct fr_tokenizer *tok = NULL;
+		struct fr_error err = {0};
+		char *text;
+		int rc;
+
+		snprintf(title, sizeof title, "exact/tokenizer/bad json: %s", config ? config : files[i].put);
+		if (!at) {
+			test_fail(title, "the golden has no '%s'", files[i].find);
+			continue;
+		}
+		text = malloc(n);
+		memcpy(text, base.at, before);
+		if (put)
+			memcpy(text + before, files[i].put, put);
+		memcpy(text + before + put, at + found, base.n - before - found);
+		rc = fr_tokenizer_from_json((uint8_t *)text, n, (const uint8_t *)config, config ? strlen(config) : 0,
+					    &tok, &err);
+		CHECK(title, rc == -1 && !tok && err.code == FR_E_MODEL && strstr(err.text, files[i].want),
+		      "'%s', expected '%s'", rc ? err.text : "it is read", files[i].want);
+		fr_tokenizer_free(tok);
+		free(text);
+	}
+	free(base.at);
+}
+
+/* A file cut off anywhere is refused: the model's flags, and the last brace, come last. */
+static void test_truncated(void)
+{
+	struct bytes model = read_file(GOLDEN "tokenizer.model"), json = read_file(GOLDEN "tokenizer.json");
+	int model_read = 0, json_read = 0;
+
+	for (size_t n = 0; n < model.n - 40; n += 7) {
+		struct fr_tokenizer *tok = NULL;
+		uint8_t *copy = malloc(n + !n);
+
+		memcpy(copy, model.at, n);
+		model_read += fr_tokenizer_from_model(copy, n, NULL, 0, NULL, 0, &tok, NULL) == 0;
+		fr_tokenizer_free(tok);
+		free(copy);
+	}
+	for (size_t n = 0; n + 2 < json.n; n += 61) {
+		struct fr_tokenizer *tok = NULL;
+		uint8_t *copy = malloc(n + !n);
+
+		memcpy(copy, json.at, n);
+		json_read += fr_tokenizer_from_json(copy, n, NULL, 0, &tok, NULL) == 0;
+		fr_tokenizer_free(tok);
+		free(copy);
+	}
+	CHECK("exact/tokenizer/truncated: tokenizer.model", model.n && !model_read, "%d beginnings are read",
+	      model_read);
+	CHECK("exact/tokenizer/truncated: tokenizer.json", json.n && !json_read, "%d beginnings are read", json_read);
+	free(model.at);
+	free(json.at);
+}
+
+/* A run of byte pieces longer than what is held back: whole characters come, and the rest of the text. */
+static void test_long_run(void)
+{
+	struct bytes model = read_file(GOLDEN "tokenizer.model");
+	const size_t n = 3 * FR_DETOK_RUN;
+	int32_t *ids = malloc(n * sizeof *ids);
+	struct fr_tokenizer *tok = NULL;
+	char *text = NULL;
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++)
+		ids[i] = 4 + (unsigned char)"\xF0\x9F\x98\x80"[i % 4]; /* <0x00> is piece 4 here */
+	CHECK("exact/tokenizer/stream: a run of byte pieces without end",
+	      !fr_tokenizer_from_model((uint8_t *)model.at, model.n, NULL, 0, NULL, 0, &tok, NULL) &&
+		      !fr_tokenizer_decode(tok, ids, n, &text, &len, NULL) && len == n &&
+		      !check_stream(tok, ids, n, text, len),
+	      "%zu bytes, expected %zu", len, n);
+	fr_tokenizer_free(tok);
+	free(text);
+	free(ids);
+	free(model.at);
+}
+
+static void test_golden_time(void)
+{
+	struct bytes model = read_file(GOLDEN "tokenizer.model");
+	struct fr_tokenizer *tok = NULL;
+
+	if (fr_tokenizer_from_model((uint8_t *)model.at, model.n, NULL, 0, NULL, 0, &tok, NULL))
+		test_fail("bounded/tokenizer/golden", "not read");
+	else
+		check_time(tok, "golden");
+	fr_tokenizer_free(tok);
+	free(model.at);
+}
+
+int main(void)
+{
+	test_goldens();
+	test_long_run();
+	test_bad_models();
+	test_bad_json();
+	test_truncated();
+	test_golden_time();
+	test_demo();
+	test_llama();
+	return test_done();
+}
