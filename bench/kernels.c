@@ -16,64 +16,50 @@
 #define READ_BYTES ((size_t)256 << 20)
 #define READ_BURST ((size_t)128 << 20)
 
-#define LINEAR(p, d, M, N, K)                                                                                          \
-	{                                                                                                              \
-		.op = FR_CHECK_LINEAR, .phase = FR_##p, .dtype = FR_##d, .m = M, .n = N, .k = K                        \
-	}
-#define GLU(p, d, M, N, K)                                                                                             \
-	{                                                                                                              \
-		.op = FR_CHECK_GLU, .phase = FR_##p, .dtype = FR_##d, .m = M, .n = N, .k = K                           \
-	}
-#define CACHED(o, p, M, S, L)                                                                                          \
-	{                                                                                                              \
-		.op = FR_CHECK_##o, .phase = FR_##p, .dtype = FR_F16, .m = M, .seqs = S, .kv_len = L, .heads = 32,     \
-		.kv_heads = 32, .head_dim = 128                                                                        \
-	}
-
 static const struct fr_check_case rows[] = {
 	/* prefill: vision tower (577 rows), projector, decoder (576 image rows and a short prompt) */
-	LINEAR(PREFILL, BF16, 577, 4096, 1024),
-	LINEAR(PREFILL, F16, 577, 4096, 1024),
-	LINEAR(PREFILL, F32, 577, 4096, 1024),
-	LINEAR(PREFILL, BF16, 577, 1024, 1024),
-	LINEAR(PREFILL, BF16, 577, 1024, 4096),
-	LINEAR(PREFILL, BF16, 588, 11008, 4096),
-	LINEAR(PREFILL, F16, 588, 11008, 4096),
-	LINEAR(PREFILL, F32, 588, 11008, 4096),
-	LINEAR(PREFILL, BF16, 588, 4096, 4096),
-	LINEAR(PREFILL, BF16, 588, 4096, 11008),
-	GLU(PREFILL, BF16, 588, 11008, 4096),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 577, 4096, 1024, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F16, 577, 4096, 1024, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F32, 577, 4096, 1024, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 577, 1024, 1024, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 577, 1024, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 588, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F16, 588, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F32, 588, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 588, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 588, 4096, 11008, 0, NONE),
+	FR_CASE_MATRIX(GLU, PREFILL, BF16, 588, 11008, 4096, 0, NONE),
 	/* decode: one image, a small batch, the largest batch of one weight read; the last is lm_head */
-	LINEAR(DECODE, BF16, 1, 4096, 4096),
-	LINEAR(DECODE, F16, 1, 4096, 4096),
-	LINEAR(DECODE, F32, 1, 4096, 4096),
-	LINEAR(DECODE, BF16, 4, 4096, 4096),
-	LINEAR(DECODE, BF16, 16, 4096, 4096),
-	LINEAR(DECODE, BF16, 1, 11008, 4096),
-	LINEAR(DECODE, F16, 1, 11008, 4096),
-	LINEAR(DECODE, BF16, 4, 11008, 4096),
-	LINEAR(DECODE, BF16, 16, 11008, 4096),
-	LINEAR(DECODE, BF16, 1, 4096, 11008),
-	LINEAR(DECODE, BF16, 1, 32064, 4096),
-	LINEAR(DECODE, BF16, 4, 32064, 4096),
-	LINEAR(DECODE, BF16, 16, 32064, 4096),
-	GLU(DECODE, BF16, 1, 11008, 4096),
-	GLU(DECODE, BF16, 4, 11008, 4096),
-	GLU(DECODE, BF16, 16, 11008, 4096),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, F16, 1, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, F32, 1, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 4, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, F16, 1, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 4, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 4096, 11008, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 32064, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 4, 32064, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 32064, 4096, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, BF16, 1, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, BF16, 4, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, BF16, 16, 11008, 4096, 0, NONE),
 	/* attention */
-	{.op = FR_CHECK_ATTN, .dtype = FR_F32, .with = FR_DENSE, .m = 577, .kv_len = 577, .heads = 16, .head_dim = 64},
-	CACHED(ATTN, PREFILL, 588, 1, 588),
-	CACHED(ATTN, DECODE, 1, 1, 588),
-	CACHED(ATTN, DECODE, 1, 1, 1100),
-	CACHED(ATTN, DECODE, 4, 4, 1100),
+	FR_CASE_DENSE(577, 577, 16, 64, 0),
+	FR_CASE_CACHED(ATTN, PREFILL, F16, 588, 1, 588, 32, 32, 128),
+	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 588, 32, 32, 128),
+	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 1100, 32, 32, 128),
+	FR_CASE_CACHED(ATTN, DECODE, F16, 4, 4, 1100, 32, 32, 128),
 	/* the rest */
-	{.op = FR_CHECK_NORM, .with = FR_WITH_BIAS, .m = 577, .k = 1024},
-	{.op = FR_CHECK_NORM, .m = 588, .k = 4096},
-	{.op = FR_CHECK_NORM, .m = 1, .k = 4096},
-	CACHED(ROPE, PREFILL, 588, 1, 588),
-	CACHED(ROPE, DECODE, 1, 1, 588),
-	{.op = FR_CHECK_PATCH, .dtype = FR_BF16, .image = 336, .patch = 14, .n = 1024},
-	{.op = FR_CHECK_EMBED, .dtype = FR_BF16, .m = 588, .n = 32064, .k = 4096},
+	FR_CASE_NORM(577, 1024, FR_WITH_BIAS),
+	FR_CASE_NORM(588, 4096, 0),
+	FR_CASE_NORM(1, 4096, 0),
+	FR_CASE_CACHED(ROPE, PREFILL, F16, 588, 1, 588, 32, 32, 128),
+	FR_CASE_CACHED(ROPE, DECODE, F16, 1, 1, 588, 32, 32, 128),
+	FR_CASE_PATCH(BF16, 336, 14, 1024, 0),
+	FR_CASE_EMBED(BF16, 588, 32064, 4096),
 };
 
 /* Keys that the rows attend to, added up. */

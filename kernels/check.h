@@ -39,6 +39,36 @@ struct fr_check_case {
 	int image, patch;
 };
 
+/* Tables of cases, one line each: FR_CASE_MATRIX(LINEAR, PREFILL, BF16, m, n, k, with, act). */
+#define FR_CASE_MATRIX(op_, phase_, dtype_, m_, n_, k_, with_, act_)                                                   \
+	{                                                                                                              \
+		.op = FR_CHECK_##op_, .phase = FR_##phase_, .dtype = FR_##dtype_, .m = m_, .n = n_, .k = k_,           \
+		.with = with_, .act = FR_ACT_##act_                                                                    \
+	}
+#define FR_CASE_NORM(m_, k_, with_)                                                                                    \
+	{                                                                                                              \
+		.op = FR_CHECK_NORM, .m = m_, .k = k_, .with = with_                                                   \
+	}
+#define FR_CASE_PATCH(dtype_, image_, patch_, n_, with_)                                                               \
+	{                                                                                                              \
+		.op = FR_CHECK_PATCH, .dtype = FR_##dtype_, .image = image_, .patch = patch_, .n = n_, .with = with_   \
+	}
+#define FR_CASE_EMBED(dtype_, m_, n_, k_)                                                                              \
+	{                                                                                                              \
+		.op = FR_CHECK_EMBED, .dtype = FR_##dtype_, .m = m_, .n = n_, .k = k_                                  \
+	}
+/* rope and attn over a KV cache */
+#define FR_CASE_CACHED(op_, phase_, dtype_, m_, seqs_, kv_len_, heads_, kv_heads_, head_dim_)                          \
+	{                                                                                                              \
+		.op = FR_CHECK_##op_, .phase = FR_##phase_, .dtype = FR_##dtype_, .m = m_, .seqs = seqs_,              \
+		.kv_len = kv_len_, .heads = heads_, .kv_heads = kv_heads_, .head_dim = head_dim_                       \
+	}
+#define FR_CASE_DENSE(m_, kv_len_, heads_, head_dim_, with_)                                                           \
+	{                                                                                                              \
+		.op = FR_CHECK_ATTN, .dtype = FR_F32, .m = m_, .kv_len = kv_len_, .heads = heads_,                     \
+		.head_dim = head_dim_, .with = FR_DENSE | (with_)                                                      \
+	}
+
 /* Arrays of a case, by role. */
 enum fr_slot {
 	FR_SLOT_X, /* x, q, pixels, image rows */

@@ -1,0 +1,110 @@
+/* Known answers: every operation on every level of this machine must give the bits that are written down here.
+ *
+ * The kernel check compares levels with each other; this compares a machine with the machines before it. The numbers
+ * are FNV-1a hashes of all bytes that a seeded case (kernels/check.h) writes. They change only with the numeric
+ * contract of kernels/ops.h; tests/kernels.c would catch a level that departs alone. */
+#include "error.h"
+#include "../kernels/check.h"
+
+static const struct known {
+	struct fr_check_case c;
+	uint64_t hash;
+} known[] = {
+	{FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 33, 344, 688, FR_WITH_BIAS, QUICK_GELU), 0x5053cd9af38e46a7u},
+	{FR_CASE_MATRIX(LINEAR, PREFILL, F16, 17, 40, 1024, FR_WITH_BIAS, GELU), 0x57e5c7532a851736u},
+	{FR_CASE_MATRIX(LINEAR, PREFILL, F32, 9, 50, 333, FR_WITH_SCALE | FR_IN_PLACE, NONE), 0xbad88b9316d81d9bu},
+	{FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 688, 1024, 0, NONE), 0x5015953f73ea6908u},
+	{FR_CASE_MATRIX(LINEAR, DECODE, F16, 5, 100, 1024, 0, SILU), 0xcb4d2e63e7c69526u},
+	{FR_CASE_MATRIX(LINEAR, DECODE, F32, 16, 33, 333, 0, NONE), 0xdac37e24df0547f2u},
+	{FR_CASE_MATRIX(GLU, PREFILL, BF16, 19, 100, 256, 0, NONE), 0x390cdf5296a53cf9u},
+	{FR_CASE_MATRIX(GLU, DECODE, F16, 3, 344, 512, 0, NONE), 0x745ca82678d53204u},
+	{FR_CASE_NORM(9, 1024, FR_WITH_BIAS), 0x47e5809d62a0b443u},
+	{FR_CASE_NORM(9, 4096, 0), 0x58c3eee7209c163du},
+	{FR_CASE_PATCH(BF16, 56, 14, 64, FR_WITH_BIAS), 0xbad40ee39b6ddf2bu},
+	{FR_CASE_EMBED(F16, 9, 33, 100), 0x2f86de2a7d249f5eu},
+	{FR_CASE_CACHED(ROPE, PREFILL, F16, 20, 2, 100, 4, 2, 128), 0x84ce9247f65020a5u},
+	{FR_CASE_DENSE(20, 300, 2, 64, FR_WITH_BIAS), 0x4a968e4780d02b2eu},
+	{FR_CASE_CACHED(ATTN, PREFILL, F16, 40, 2, 300, 4, 2, 128), 0x75c090b4c46476a1u},
+	{FR_CASE_CACHED(ATTN, DECODE, F16, 3, 3, 600, 4, 2, 128), 0xda981e0ba12e81bbu},
+	{FR_CASE_CACHED(ATTN, DECODE, F32, 2, 1, 40, 2, 1, 320), 0xb1e6d6d2e1f9c389u},
+};
+
+static const char *const levels[] = {"ref", "cpu-ref", "avx2", "avx512"};
+
+static uint64_t hash_outputs(const struct fr_check_run *run)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (int s = 0; s < FR_SLOTS; s++) {
+		const unsigned char *p = run->out[s];
+
+		for (size_t i = 0; p && i < run->check->slot[s].bytes; i++)
+			h = (h ^ p[i]) * 0x100000001b3u;
+	}
+	return h;
+}
+
+/* Runs one case; 0 with its hash, or -1. */
+static int answer(const struct fr_check_case *c, struct fr_dev *dev, uint64_t *hash, struct fr_error *err)
+{
+	struct fr_check_run run = {0};
+	struct fr_check *ck;
+	int rc;
+
+	FR_TRY(fr_check_new(c, 1, &ck, err));
+	rc = fr_check_bind(ck, dev, &run, err);
+	if (rc == 0) {
+		fr_check_call(&run);
+		rc = fr_check_collect(&run, err);
+		*hash = hash_outputs(&run);
+	}
+	fr_check_unbind(&run);
+	fr_check_free(ck);
+	return rc;
+}
+
+/* All cases on one level; returns how many failed. */
+static int check_level(const char *level, FILE *out)
+{
+	struct fr_dev_opts opts = {.backend = "cpu", .isa = level};
+	struct fr_dev *dev;
+	struct fr_error err;
+	char name[160];
+	int failed = 0;
+
+	if (fr_dev_open(&opts, &dev, &err) != 0) {
+		fprintf(out, "skip kernels/%s: %s\n", level, err.text);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		uint64_t hash = 0;
+
+		fr_check_name(&known[i].c, name, sizeof name);
+		if (answer(&known[i].c, dev, &hash, &err) == 0 && hash == known[i].hash) {
+			fprintf(out, "ok kernels/%s/%s\n", level, name);
+			continue;
+		}
+		failed++;
+		if (hash)
+			fprintf(out, "FAIL kernels/%s/%s: got %016llx, expected %016llx\n", level, name,
+				(unsigned long long)hash, (unsigned long long)known[i].hash);
+		else
+			fprintf(out, "FAIL kernels/%s/%s: %s\n", level, name, err.text);
+	}
+	dev->ops->close(dev);
+	return failed;
+}
+
+int fr_selftest(FILE *out, struct fr_error *err)
+{
+	char machine[256];
+	int failed = 0;
+
+	fr_machine(machine, sizeof machine);
+	fprintf(out, "# %s\n", machine);
+	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+		failed += check_level(levels[i], out);
+	if (failed)
+		return fr_fail(err, FR_E_NUMBERS, "%d known answers of the kernels differ on this machine", failed);
+	return 0;
+}
