@@ -170,56 +170,51 @@ static int stopped(void *user)
 static void say_start(const struct run *r)
 {
 	const struct run_facts *f = &r->facts;
+	char machine[256];
 
 	if (r->cli->v.quiet)
 		return;
 	if (r->screen || r->cli->v.verbose)
-		fprintf(stderr, "fr-run %s: model %s (%s) on %s %s, KV %s\n", FR_VERSION, fr_model_name(f->model),
-			fr_model_dtype(f->model), fr_session_backend(f->session), fr_session_isa(f->session),
-			fr_session_kv(f->session));
+		say("fr-run %s: model %s (%s) on %s %s, KV cache %s", FR_VERSION, fr_model_name(f->model),
+		    fr_model_dtype(f->model), fr_session_backend(f->session), fr_session_isa(f->session),
+		    fr_session_kv(f->session));
 	if (fr_model_is_demo(f->model))
-		fputs("DEMO: this model shows the machinery and is no detector for pictures from the world\n", stderr);
-	if (r->cli->v.verbose) {
-		char machine[256];
-		fprintf(stderr, "model hash %s, preprocess %s, chat %s\n", fr_model_hash(f->model),
-			fr_model_preprocess(f->model), fr_session_chat(f->session));
-		if (fr_machine(machine, sizeof machine) == 0)
-			fprintf(stderr, "%s\n", machine);
-		fr_session_plan(f->session, stderr);
-	}
+		say("DEMO: shows the machinery, is no detector for pictures from the world");
+	if (!r->cli->v.verbose)
+		return;
+	say("model hash %s, preprocess %s, chat %s", fr_model_hash(f->model), fr_model_preprocess(f->model),
+	    fr_session_chat(f->session));
+	if (fr_machine(machine, sizeof machine) == 0)
+		say("%s", machine);
+	fr_session_plan(f->session, stderr);
 }
 
 static void say_end(const struct run *r)
 {
 	const struct counts *n = &r->n;
-	const double seconds = now() - r->start;
 	const size_t skipped = inputs_skipped(r->in);
 	struct buf b = {0};
 
 	progress_clear();
 	if (r->cli->v.quiet)
 		return;
-	if (n->images) {
-		buf_printf(&b, "%zu image%s in %.1f s: %zu fake, %zu real", n->images, n->images == 1 ? "" : "s",
-			   seconds, n->fake, n->real);
-		if (n->inconclusive)
-			buf_printf(&b, ", %zu inconclusive", n->inconclusive);
-		if (n->unparsed)
-			buf_printf(&b, ", %zu without a verdict in the text", n->unparsed);
-		if (n->failed)
-			buf_printf(&b, ", %zu failed", n->failed);
-		if (n->differ)
-			buf_printf(&b, "; in %zu the text contradicts the score", n->differ);
-		buf_puts(&b, "\n");
-	}
+	buf_printf(&b, "%zu image%s in %.1f s: %zu fake, %zu real", n->images, n->images == 1 ? "" : "s",
+		   now() - r->start, n->fake, n->real);
+	if (n->inconclusive)
+		buf_printf(&b, ", %zu inconclusive", n->inconclusive);
+	if (n->unparsed)
+		buf_printf(&b, ", %zu without a verdict in the text", n->unparsed);
+	if (n->failed)
+		buf_printf(&b, ", %zu failed", n->failed);
+	if (n->differ)
+		buf_printf(&b, "; in %zu the text contradicts the score", n->differ);
+	if (n->images)
+		say("%s", buf_text(&b));
 	if (n->forced)
-		buf_printf(&b,
-			   "in %zu of %zu images the model would not have begun its answer with the opening that the "
-			   "score is read after\n",
-			   n->forced, n->images);
+		say("opening forced in %zu of %zu images: the model would have begun its answer otherwise", n->forced,
+		    n->images);
 	if (skipped)
-		buf_printf(&b, "%zu other file%s in the folders: no image\n", skipped, skipped == 1 ? "" : "s");
-	fwrite(b.at, 1, b.n, stderr);
+		say("%zu other file%s in the folders: no image", skipped, skipped == 1 ? "" : "s");
 	buf_free(&b);
 }
 

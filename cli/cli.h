@@ -103,6 +103,9 @@ int char_harmful(int32_t cp);
 /* Bytes as they may be shown: harmful characters and bytes that are no UTF-8 become \xNN. */
 void buf_add_safe(struct buf *b, const char *s, size_t n);
 size_t text_columns(const char *s, size_t n);
+/* Words of text, safe ones, from column `at` on; lines that would pass `columns` (0: endless) begin anew at `indent`.
+ */
+void buf_add_wrapped(struct buf *b, const char *text, size_t at, size_t indent, size_t columns);
 
 /* ---- output.c: where results go ---- */
 struct output {
@@ -187,8 +190,10 @@ int complain_error(const struct fr_error *err); /* the exit code that fits err->
 const char *model_path(const struct cli *c);
 /* session.c: the options of a session from the values. Prints its sentence; 0 or the exit code. */
 int session_options(const struct cli *c, const struct fr_model *model, struct fr_session_opts *out);
+/* A sentence on stderr, wrapped where that is a terminal. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int color_wanted(const struct cli *c, int fd);
 int is_terminal(int fd); /* a terminal that can move its cursor: TERM is set and not dumb */
-int terminal_columns(int fd);
+size_t terminal_columns(int fd);
 
 #endif

@@ -7,21 +7,37 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-int complain(int code, const char *format, ...)
+static void say_line(const char *prefix, const char *format, va_list ap)
 {
+	const size_t columns = isatty(STDERR_FILENO) ? terminal_columns(STDERR_FILENO) : 0;
 	struct buf b = {0};
-	va_list ap;
 	char text[1400];
 
 	progress_clear();
-	va_start(ap, format);
 	vsnprintf(text, sizeof text, format, ap);
-	va_end(ap);
-	buf_puts(&b, "fr-run: ");
-	buf_add_safe(&b, text, strlen(text));
+	buf_puts(&b, prefix);
+	buf_add_wrapped(&b, text, strlen(prefix), 0, columns);
 	buf_puts(&b, "\n");
 	fwrite(b.at, 1, b.n, stderr);
 	buf_free(&b);
+}
+
+void say(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	say_line("", format, ap);
+	va_end(ap);
+}
+
+int complain(int code, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	say_line("fr-run: ", format, ap);
+	va_end(ap);
 	return code;
 }
 
@@ -55,7 +71,7 @@ int color_wanted(const struct cli *c, int fd)
 	return !(no_color && *no_color) && is_terminal(fd);
 }
 
-int terminal_columns(int fd)
+size_t terminal_columns(int fd)
 {
 	struct winsize w;
 

@@ -37,11 +37,11 @@ int progress_visible(void)
 
 void progress_show(int urgent, const char *format, ...)
 {
-	const int columns = terminal_columns(STDERR_FILENO) - 1;
+	const size_t columns = terminal_columns(STDERR_FILENO) - 1;
 	char text[512];
 	struct buf b = {0};
 	va_list ap;
-	int used = 0;
+	size_t used = 0;
 
 	if (!line.on || (!urgent && now() - line.last < 0.1))
 		return;
@@ -53,7 +53,7 @@ void progress_show(int urgent, const char *format, ...)
 	for (size_t i = 0, n = strlen(text); i < n;) {
 		int32_t cp;
 		size_t len = utf8_next(text + i, n - i, &cp);
-		int width = (int)text_columns(text + i, len);
+		size_t width = text_columns(text + i, len);
 		if (used + width > columns)
 			break;
 		buf_add_safe(&b, text + i, len);

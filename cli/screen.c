@@ -13,6 +13,7 @@
 #define INDENT 4
 #define MAX_TEXT_COLUMNS 100 /* longer lines are hard to read */
 #define MAX_PATH_COLUMNS 40  /* longer paths are not lined up */
+#define HEAD_COLUMNS 36	     /* "DEMO FAKE  P(fake) 0.93 uncalibrated" */
 #define MAX_ROWS 500	     /* of the table; a longer run has its lines above, and --csv */
 
 enum paint { PLAIN, RED, GREEN, YELLOW, MAGENTA, DIM, BOLD };
@@ -60,8 +61,10 @@ struct screen *screen_new(const struct screen_opts *o)
 	s->live = is_terminal(fd);
 	s->color = color_wanted(o->cli, fd);
 	s->wide_chars = speaks_utf8();
-	s->columns = s->live ? (size_t)terminal_columns(fd) : 0;
+	s->columns = s->live ? terminal_columns(fd) : 0;
 	s->path_columns = o->path_columns < MAX_PATH_COLUMNS ? o->path_columns : MAX_PATH_COLUMNS;
+	if (s->live && s->path_columns + 3 + HEAD_COLUMNS > s->columns)
+		s->path_columns = s->columns > HEAD_COLUMNS + 3 ? s->columns - HEAD_COLUMNS - 3 : 0;
 	return s;
 }
 
@@ -158,6 +161,13 @@ static void put_path(struct screen *s, const char *path)
 		buf_puts(&s->b, "\x1b[0m");
 	pad(s, used, s->path_columns);
 	buf_puts(&s->b, "   ");
+}
+
+static size_t head_columns(const struct screen *s, const char *path)
+{
+	const size_t used = text_columns(path, strlen(path));
+
+	return (used > s->path_columns ? used : s->path_columns) + 3;
 }
 
 static int by_authors(const struct screen *s)
@@ -259,7 +269,7 @@ void screen_begin(struct screen *s, const char *path, const struct fr_result *r)
 		buf_puts(&s->b, "  ");
 	}
 	buf_printf(&s->b, "P(fake) %s %s", p_text(r->p_fake, number), r->calibrated ? "calibrated" : "uncalibrated");
-	if (s->o.cli->v.verdict_only) {
+	if (s->o.cli->v.verdict_only && (!s->columns || head_columns(s, path) + HEAD_COLUMNS + 13 <= s->columns)) {
 		pad(s, strlen(p_text(r->p_fake, number)), 7);
 		put_bar(s, r->p_fake, 10);
 	}
@@ -278,17 +288,17 @@ void screen_stream(struct screen *s, const char *text, size_t n)
 __attribute__((format(printf, 3, 4))) static void remark(struct screen *s, enum paint p, const char *format, ...)
 {
 	char text[1280];
-	struct buf safe = {0};
+	struct buf wrapped = {0};
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
-	buf_add_safe(&safe, text, strlen(text));
+	buf_add_wrapped(&wrapped, text, INDENT, INDENT, s->columns);
 	pad(s, 0, INDENT);
-	paint(s, p, buf_text(&safe));
+	paint(s, p, buf_text(&wrapped));
 	buf_puts(&s->b, "\n");
-	buf_free(&safe);
+	buf_free(&wrapped);
 }
 
 static int disagrees(enum fr_verdict verdict, enum fr_verdict text)
@@ -328,7 +338,7 @@ static void put_error(struct screen *s, const char *path, const struct fr_error 
 	put_path(s, path);
 	paint(s, RED, "ERROR");
 	buf_puts(&s->b, "  ");
-	buf_add_safe(&s->b, text, strlen(text));
+	buf_add_wrapped(&s->b, text, head_columns(s, path) + 7, INDENT, s->columns);
 	buf_puts(&s->b, "\n");
 }
 

@@ -18,7 +18,7 @@ static void on_stop(int sig)
 	caught = sig;
 }
 
-static void say(const char *s)
+static void put(const char *s)
 {
 	if (write(STDERR_FILENO, s, strlen(s)) < 0)
 		return;
@@ -34,11 +34,11 @@ static void on_bus(int sig, siginfo_t *info, void *context)
 		raise(sig);
 		return;
 	}
-	say(progress_visible() ? "\r\x1b[Kfr-run: " : "fr-run: ");
-	say(file);
-	say(": the file shrank while it was mapped (or its disk failed), so its bytes can no longer be read");
-	say(note);
-	say("\n");
+	put(progress_visible() ? "\r\x1b[Kfr-run: " : "fr-run: ");
+	put(file);
+	put(": the file shrank while it was mapped (or its disk failed), so its bytes can no longer be read");
+	put(note);
+	put("\n");
 	_exit(EXIT_CANNOT);
 }
 

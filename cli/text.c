@@ -179,3 +179,23 @@ size_t text_columns(const char *s, size_t n)
 	}
 	return columns;
 }
+
+void buf_add_wrapped(struct buf *b, const char *text, size_t at, size_t indent, size_t columns)
+{
+	size_t column = at;
+
+	while (*text) {
+		const size_t blanks = strspn(text, " "), n = strcspn(text + blanks, " ");
+		const size_t width = text_columns(text + blanks, n);
+		if (columns && column > indent && column + blanks + width > columns) {
+			buf_printf(b, "\n%*s", (int)indent, "");
+			column = indent;
+		} else {
+			buf_add(b, text, blanks);
+			column += blanks;
+		}
+		buf_add_safe(b, text + blanks, n);
+		column += width;
+		text += blanks + n;
+	}
+}

@@ -33,21 +33,14 @@ static const char *const exits[][2] = {
 #define COLUMN 28 /* where the help texts of options begin */
 
 /* text from column `at` (where the cursor is) with following lines indented alike. */
-static void wrap(FILE *out, const char *text, int at)
+static void wrap(FILE *out, const char *text, size_t at)
 {
-	int column = at;
+	struct buf b = {0};
 
-	while (*text) {
-		const int n = (int)strcspn(text, " ");
-		if (column > at && column + 1 + n > WIDTH) {
-			fprintf(out, "\n%*s", at, "");
-			column = at;
-		}
-		column += fprintf(out, "%s%.*s", column > at ? " " : "", n, text);
-		text += n;
-		text += strspn(text, " ");
-	}
-	fputc('\n', out);
+	buf_add_wrapped(&b, text, at, at, WIDTH);
+	buf_puts(&b, "\n");
+	fwrite(b.at, 1, b.n, out);
+	buf_free(&b);
 }
 
 /* "-m, --model demo|DIR" */
