@@ -182,6 +182,7 @@ int cmd_dump(struct cli *c);
 int cmd_diff(struct cli *c);
 int cmd_help(struct cli *c);
 int cmd_bench(struct cli *c);
+int cmd_selftest(struct cli *c);
 
 /* main.c: one sentence on stderr ("fr-run: ..."), whatever is on the terminal; returns code. */
 int complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -29,6 +29,8 @@ const struct command commands[] = {
 	{"bench", C_BENCH, "bench [options] peak|kernels", "what this machine can do, and what the kernels reach of it",
 	 "Measures the machine's peak of arithmetic and of memory reads, then every kernel as a share of that.",
 	 cmd_bench},
+	{"selftest", C_SELFTEST, "selftest", "known answers on this machine",
+	 "Runs every kernel at every instruction set that this machine has and compares bit for bit.", cmd_selftest},
 	{"help", C_HELP, "help [COMMAND]", "this text, or that of a command", "", cmd_help},
 };
 const size_t n_commands = sizeof commands / sizeof *commands;

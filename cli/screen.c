@@ -319,7 +319,10 @@ static void put_remarks(struct screen *s, const struct fr_result *r)
 		remark(s, DIM, "(the text ends at its limit of %d tokens)", r->generated_tokens);
 	for (int i = 0; i < r->n_warnings; i++)
 		remark(s, YELLOW, "warning: %s", r->warnings[i]);
-	if (s->o.cli->v.timings || s->o.cli->v.verbose)
+	if ((s->o.cli->v.timings || s->o.cli->v.verbose) && !r->generated_tokens)
+		remark(s, DIM, "image %.0f ms, vision %.0f ms, prefill of %d tokens %.0f ms", r->ms_image, r->ms_vision,
+		       r->prompt_tokens, r->ms_prefill);
+	else if (s->o.cli->v.timings || s->o.cli->v.verbose)
 		remark(s, DIM,
 		       "image %.0f ms, vision %.0f ms, prefill of %d tokens %.0f ms, %d tokens %.0f ms (%.1f/s)",
 		       r->ms_image, r->ms_vision, r->prompt_tokens, r->ms_prefill, r->generated_tokens, r->ms_decode,

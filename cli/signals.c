@@ -42,13 +42,22 @@ static void on_bus(int sig, siginfo_t *info, void *context)
 	_exit(EXIT_CANNOT);
 }
 
+/* A shell starts a background job with SIGINT ignored: it stays so. */
+static void ask_on(int sig, const struct sigaction *stop)
+{
+	struct sigaction old;
+
+	if (sigaction(sig, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		sigaction(sig, stop, NULL);
+}
+
 void signals_install(void)
 {
 	struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESETHAND};
 	struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
 
-	sigaction(SIGINT, &stop, NULL);
-	sigaction(SIGTERM, &stop, NULL);
+	ask_on(SIGINT, &stop);
+	ask_on(SIGTERM, &stop);
 	sigaction(SIGBUS, &bus, NULL);
 	signal(SIGPIPE, SIG_DFL);
 }

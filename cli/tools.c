@@ -1,4 +1,4 @@
-/* The smaller commands: info, dump, diff. */
+/* The smaller commands: info, dump, diff, selftest. */
 #include "cli.h"
 
 #include <fcntl.h>
@@ -129,4 +129,17 @@ int cmd_diff(struct cli *c)
 	if (fflush(stdout))
 		return complain(EXIT_CANNOT, "stdout cannot be written (%s)", strerror(errno));
 	return rc < 0 ? complain_error(&err) : rc;
+}
+
+int cmd_selftest(struct cli *c)
+{
+	struct fr_error err;
+	int rc;
+
+	if (c->n_path)
+		return complain(EXIT_USAGE, "selftest takes no arguments, got '%s'", c->path[0]);
+	rc = fr_selftest(stdout, &err);
+	if (fflush(stdout))
+		return complain(EXIT_CANNOT, "stdout cannot be written (%s)", strerror(errno));
+	return rc ? complain_error(&err) : EXIT_DONE;
 }

@@ -81,7 +81,7 @@ static void put_options(FILE *out, unsigned bits)
 void usage_short(FILE *out)
 {
 	fputs("usage: fr-run -m demo|DIR [options] IMAGE|FOLDER|-...\n"
-	      "       fr-run info|tokenize|dump|diff|bench ...\n"
+	      "       fr-run info|tokenize|dump|diff|bench|selftest ...\n"
 	      "fr-run --help says more.\n",
 	      out);
 }
