@@ -104,7 +104,7 @@ static void scores(const struct attn *t, int head, int r, int rows, int n, const
 	for (int j = 0; j < n; j += u->nr)
 		for (int i = 0; i < rows; i += u->mr)
 			u->gemm(fr_min(u->mr, rows - i), fr_min(u->nr, n - j), hd, q + (size_t)i * t->width, t->width,
-				b->k + (size_t)j * (size_t)hd, b->s + (size_t)i * CHUNK + j, CHUNK, 0);
+				0, b->k + (size_t)j * (size_t)hd, b->s + (size_t)i * CHUNK + j, CHUNK, 0);
 }
 
 /* y [m rows] += p v for keys from..to of a packed chunk of n. */
@@ -114,7 +114,7 @@ static void add_values(const struct attn *t, int m, int from, int to, int n, con
 	int hd = t->a->head_dim;
 
 	for (int d = 0; d < hd && to > from; d += u->nr)
-		u->gemm(m, fr_min(u->nr, hd - d), to - from, p + from, CHUNK,
+		u->gemm(m, fr_min(u->nr, hd - d), to - from, p + from, CHUNK, 0,
 			v + (size_t)d * (size_t)n + (size_t)from * (size_t)u->nr, y + d, t->width, 1);
 }
 

@@ -18,8 +18,9 @@ const char *const fr_level_names[FR_LEVELS] = {"ref", "avx2", "avx512", "avx512b
 #define XCR0_ZMM 0xe6u	   /* and opmask, upper halves, upper 16 */
 #define XCR0_TILE 0x60000u /* tile configuration and data */
 #define ARCH_GET_XCOMP_SUPP 0x1021
-#define AMX_BITS (1u << 22 | 1u << 24 | 1u << 25) /* bf16, tiles, int8 in edx of leaf 7; clang has no names for them   \
-						   */
+#define AMX_BITS                                                                                                       \
+	(1u << 22 | 1u << 24 | 1u << 25) /* bf16, tiles, int8 in edx of leaf 7; clang has no names for them            \
+					  */
 
 static uint64_t xcr0(void)
 {

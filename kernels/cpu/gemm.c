@@ -89,7 +89,8 @@ static void add_slice(const struct fr_ukr *u, int rows, int n, int kn, const flo
 		for (int j = 0; j < n; j += u->nr)
 			for (int i = block; i < fr_min(rows, block + u->mc); i += u->mr)
 				u->gemm(fr_min(u->mr, rows - i), fr_min(u->nr, n - j), kn, a + (size_t)i * (size_t)kn,
-					(size_t)kn, b + (size_t)j * (size_t)kn, c + (size_t)i * ldc + j, ldc, more);
+					(size_t)kn, (size_t)u->mr * (size_t)kn, b + (size_t)j * (size_t)kn,
+					c + (size_t)i * ldc + j, ldc, more);
 }
 
 static void finish_rows(const struct gemm *g, int row, int rows, int n0, int n, const float *c, size_t ldc)

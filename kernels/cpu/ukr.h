@@ -22,8 +22,10 @@ typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ld
 
 struct fr_ukr {
 	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
-	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. */
-	void (*gemm)(int m, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int more);
+	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. ahead: how far behind a the rows lie
+	 * that come next, to be fetched meanwhile; 0 for none. */
+	void (*gemm)(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c,
+		     size_t ldc, int more);
 	int mr, nr;
 	int kc; /* depth of a panel: nr * kc floats stay in L1 while mc rows pass */
 	int mc; /* rows of a block: mc * kc floats stay in L2 while nc columns pass; a multiple of mr */

@@ -12,6 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #define MR 6
 #define NR 16
+#define LINE 16	    /* floats of a cache line */
 #define GEMV_ROWS 4 /* 4 x 3 sums, 3 weights and a row of x: 16 registers */
 #define GEMV_COLS 3
 #define GEMV_TILES 2
@@ -24,9 +25,14 @@ INLINE __m256i first_lanes(int n)
 	return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+INLINE size_t offset_bytes(enum fr_dtype dtype, size_t i)
+{
+	return i * (dtype == FR_F32 ? 4 : 2);
+}
+
 INLINE const void *offset(enum fr_dtype dtype, const void *p, size_t i)
 {
-	return (const char *)p + i * (dtype == FR_F32 ? 4 : 2);
+	return (const char *)p + offset_bytes(dtype, i);
 }
 
 INLINE __m256 load8(enum fr_dtype dtype, const void *p, size_t i)
@@ -66,11 +72,25 @@ INLINE void store_upto8(float *p, int n, __m256 v)
 
 /* ---- matrix product on packed panels -------------------------------------------------------------------------- */
 
+INLINE void gemm_step(const int M, const float *a, size_t lda, const float *b, __m256 acc[MR][2])
+{
+	__m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
+
+	UNROLL for (int r = 0; r < M; r++)
+	{
+		__m256 x = _mm256_broadcast_ss(a + (size_t)r * lda);
+
+		acc[r][0] = _mm256_fmadd_ps(x, b0, acc[r][0]);
+		acc[r][1] = _mm256_fmadd_ps(x, b1, acc[r][1]);
+	}
+}
+
 /* M x 16 sums in 2 M registers; two loads of b and M broadcasts of a feed 2 M fma. */
-INLINE void gemm_rows(const int M, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc,
-		      int more)
+INLINE void gemm_rows(const int M, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c,
+		      size_t ldc, int more)
 {
 	__m256 acc[MR][2];
+	int p = 0;
 
 	UNROLL for (int r = 0; r < M; r++)
 	{
@@ -80,17 +100,17 @@ INLINE void gemm_rows(const int M, int n, int k, const float *a, size_t lda, con
 			acc[r][1] = n > 8 ? load_upto8(FR_F32, c, (size_t)r * ldc + 8, n - 8) : acc[r][1];
 		}
 	}
-	for (int p = 0; p < k; p++) {
-		__m256 b0 = _mm256_loadu_ps(b + (size_t)p * NR), b1 = _mm256_loadu_ps(b + (size_t)p * NR + 8);
-
-		UNROLL for (int r = 0; r < M; r++)
-		{
-			__m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + (size_t)p);
-
-			acc[r][0] = _mm256_fmadd_ps(x, b0, acc[r][0]);
-			acc[r][1] = _mm256_fmadd_ps(x, b1, acc[r][1]);
-		}
+	for (; p + LINE <= k; p += LINE) {
+		if (ahead)
+			UNROLL for (int r = 0; r < M; r++)
+			{
+				_mm_prefetch((const char *)(a + ahead + (size_t)r * lda + (size_t)p), _MM_HINT_T0);
+			}
+		for (int q = p; q < p + LINE; q++)
+			gemm_step(M, a + q, lda, b + (size_t)q * NR, acc);
 	}
+	for (; p < k; p++)
+		gemm_step(M, a + p, lda, b + (size_t)p * NR, acc);
 	UNROLL for (int r = 0; r < M; r++)
 	{
 		store_upto8(c + (size_t)r * ldc, n, acc[r][0]);
@@ -99,71 +119,127 @@ INLINE void gemm_rows(const int M, int n, int k, const float *a, size_t lda, con
 	}
 }
 
-static void gemm(int m, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int more)
+static void gemm(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c, size_t ldc,
+		 int more)
 {
 	switch (m) {
 	case 1:
-		gemm_rows(1, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(1, n, k, a, lda, ahead, b, c, ldc, more);
 		break;
 	case 2:
-		gemm_rows(2, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(2, n, k, a, lda, ahead, b, c, ldc, more);
 		break;
 	case 3:
-		gemm_rows(3, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(3, n, k, a, lda, ahead, b, c, ldc, more);
 		break;
 	case 4:
-		gemm_rows(4, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(4, n, k, a, lda, ahead, b, c, ldc, more);
 		break;
 	case 5:
-		gemm_rows(5, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(5, n, k, a, lda, ahead, b, c, ldc, more);
 		break;
 	default:
-		gemm_rows(6, n, k, a, lda, b, c, ldc, more);
+		gemm_rows(6, n, k, a, lda, ahead, b, c, ldc, more);
 	}
 }
 
-INLINE void transpose8(__m256 v[8])
+/* b[i, r] = w[r, i] for 8 rows and 8 columns of float32. */
+INLINE void transpose_f32(const float *w, size_t ldw, float *b)
 {
-	__m256 t[8], u[8];
+	__m256 v[8], t[8];
 
-	UNROLL for (int i = 0; i < 8; i += 2)
+	UNROLL for (int r = 0; r < 4; r++)
 	{
-		t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-		t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+		/* Rows r and r + 4 side by side: the rest happens within halves. */
+		__m256 lo = _mm256_loadu_ps(w + (size_t)r * ldw), hi = _mm256_loadu_ps(w + (size_t)(r + 4) * ldw);
+
+		v[r] = _mm256_permute2f128_ps(lo, hi, 0x20);
+		v[r + 4] = _mm256_permute2f128_ps(lo, hi, 0x31);
 	}
-	UNROLL for (int i = 0; i < 8; i += 4)
+	UNROLL for (int h = 0; h < 8; h += 4)
 	{
-		u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-		u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-		u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-		u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-	}
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		v[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-		v[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+		t[h] = _mm256_unpacklo_ps(v[h], v[h + 1]);
+		t[h + 1] = _mm256_unpackhi_ps(v[h], v[h + 1]);
+		t[h + 2] = _mm256_unpacklo_ps(v[h + 2], v[h + 3]);
+		t[h + 3] = _mm256_unpackhi_ps(v[h + 2], v[h + 3]);
+		_mm256_storeu_ps(b + h * NR, _mm256_shuffle_ps(t[h], t[h + 2], 0x44));
+		_mm256_storeu_ps(b + (h + 1) * NR, _mm256_shuffle_ps(t[h], t[h + 2], 0xee));
+		_mm256_storeu_ps(b + (h + 2) * NR, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0x44));
+		_mm256_storeu_ps(b + (h + 3) * NR, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0xee));
 	}
 }
 
+/* Two columns of 8 rows, [column i rows 0-3, column i + 1 rows 0-3 | the same of rows 4-7], widened. */
+INLINE void store_columns(enum fr_dtype dtype, __m256i z, float *b)
+{
+	if (dtype == FR_BF16) {
+		const __m256i zero = _mm256_setzero_si256();
+
+		_mm256_storeu_ps(b, _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, z)));
+		_mm256_storeu_ps(b + NR, _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, z)));
+	} else {
+		z = _mm256_permute4x64_epi64(z, 0xd8);
+		_mm256_storeu_ps(b, _mm256_cvtph_ps(_mm256_castsi256_si128(z)));
+		_mm256_storeu_ps(b + NR, _mm256_cvtph_ps(_mm256_extracti128_si256(z, 1)));
+	}
+}
+
+/* The same of a 16-bit type, transposed before it is widened. */
+INLINE void transpose_16(enum fr_dtype dtype, const uint16_t *w, size_t ldw, float *b)
+{
+	__m256i v[4], lo[2], hi[2];
+
+	UNROLL for (int r = 0; r < 4; r++)
+	{
+		__m128i top = _mm_loadu_si128((const __m128i *)(w + (size_t)r * ldw));
+		__m128i low = _mm_loadu_si128((const __m128i *)(w + (size_t)(r + 4) * ldw));
+
+		v[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(top), low, 1);
+	}
+	UNROLL for (int h = 0; h < 2; h++)
+	{
+		lo[h] = _mm256_unpacklo_epi16(v[2 * h], v[2 * h + 1]);
+		hi[h] = _mm256_unpackhi_epi16(v[2 * h], v[2 * h + 1]);
+	}
+	store_columns(dtype, _mm256_unpacklo_epi32(lo[0], lo[1]), b);
+	store_columns(dtype, _mm256_unpackhi_epi32(lo[0], lo[1]), b + 2 * NR);
+	store_columns(dtype, _mm256_unpacklo_epi32(hi[0], hi[1]), b + 4 * NR);
+	store_columns(dtype, _mm256_unpackhi_epi32(hi[0], hi[1]), b + 6 * NR);
+}
+
+INLINE void transpose(enum fr_dtype dtype, const void *w, size_t ldw, float *b)
+{
+	if (dtype == FR_F32)
+		transpose_f32(w, ldw, b);
+	else
+		transpose_16(dtype, w, ldw, b);
+}
+
+/* A block at an edge, n rows of k elements: through a copy with zeros around it. */
+INLINE void transpose_edge(enum fr_dtype dtype, int n, int k, const void *w, size_t ldw, float *b)
+{
+	float in[8 * 8] = {0}, out[8 * NR];
+
+	for (int r = 0; r < n; r++)
+		memcpy((char *)in + offset_bytes(dtype, (size_t)r * 8), offset(dtype, w, (size_t)r * ldw),
+		       offset_bytes(dtype, (size_t)k));
+	transpose(dtype, in, 8, out);
+	for (int i = 0; i < k; i++)
+		memcpy(b + i * NR, out + i * NR, 8 * sizeof *b);
+}
+
+/* Eight rows at a time: more, a power of two apart, would push each other out of L1 between their columns. */
 INLINE void pack(enum fr_dtype dtype, int n, int k, const void *w, size_t ldw, float *b)
 {
-	for (int i = 0; i < k; i += 8)
-		for (int half = 0; half < NR; half += 8) {
-			int left = k - i;
-			__m256 v[8];
+	for (int half = 0; half < NR; half += 8)
+		for (int i = 0; i < k; i += 8) {
+			int rows = n - half < 8 ? n - half : 8, cols = k - i < 8 ? k - i : 8;
+			const void *at = rows > 0 ? offset(dtype, w, (size_t)half * ldw + (size_t)i) : w;
 
-			UNROLL for (int r = 0; r < 8; r++)
-			{
-				v[r] = _mm256_setzero_ps();
-				if (half + r < n)
-					v[r] = load_upto8(dtype, w, (size_t)(half + r) * ldw + (size_t)i, left);
-			}
-			transpose8(v);
-			UNROLL for (int r = 0; r < 8; r++)
-			{
-				if (r < left)
-					_mm256_storeu_ps(b + (size_t)(i + r) * NR + half, v[r]);
-			}
+			if (rows == 8 && cols == 8)
+				transpose(dtype, at, ldw, b + i * NR + half);
+			else
+				transpose_edge(dtype, rows, cols, at, ldw, b + i * NR + half);
 		}
 }
 

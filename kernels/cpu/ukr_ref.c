@@ -6,8 +6,10 @@
 #define MR 3
 #define NR 8
 
-static void gemm(int m, int n, int k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int more)
+static void gemm(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c, size_t ldc,
+		 int more)
 {
+	(void)ahead;
 	for (int i = 0; i < m; i++)
 		for (int j = 0; j < n; j++) {
 			float acc = more ? c[(size_t)i * ldc + (size_t)j] : 0.0f;
