@@ -165,15 +165,18 @@ def make(a):
 # ---- run ----
 
 class Weights:
+    """Tensors of a checkpoint one at a time, by the names of 4.45.2 whatever the file calls them."""
+
     def __init__(self, path, dtype):
-        with open(os.path.join(path, "model.safetensors.index.json")) as f:
-            self.where = json.load(f)["weight_map"]
-        self.path, self.dtype, self.files = path, dtype, {}
+        self.path, self.dtype, self.where = path, dtype, {}
+        for shard in llava.shards(path):
+            with safe_open(os.path.join(path, shard), "pt") as f:
+                self.where.update({llava.old_name(k): (shard, k) for k in f.keys()})
 
     def get(self, name):
-        shard = self.where[name]
+        shard, key = self.where[name]
         with safe_open(os.path.join(self.path, shard), "pt") as f:
-            return f.get_tensor(name).to(self.dtype)
+            return f.get_tensor(key).to(self.dtype)
 
     def fill(self, module, prefix):
         state = {k: self.get(prefix + k) for k in module.state_dict()}
@@ -219,6 +222,8 @@ def run(a):
     tok = LlamaTokenizer.from_pretrained(a.dir)
     n_image = (vc.image_size // vc.patch_size) ** 2
     ids = checkpoints.expand(tok(checkpoints.QUESTION)["input_ids"], cfg.image_token_index, n_image)
+    opening, labels = ([tok.convert_tokens_to_ids(p) for p in ps]
+                       for ps in (["▁This", "▁image", "▁is"], ["▁real", "▁fake"]))
     t["pixels"], t["pixels.u8"], t["input_ids"] = pixels, torch.from_numpy(u8), torch.tensor(ids, dtype=torch.int32)
 
     torch.set_default_dtype(dtype)
@@ -234,29 +239,32 @@ def run(a):
     print(f"vision and projector {time.time() - start:.1f} s", file=sys.stderr)
 
     table = w.get(PREFIX + "embed_tokens.weight")
-    x = table[torch.tensor(ids)].clone()
-    x[torch.tensor(ids) == cfg.image_token_index] = rows
+    n, ids = len(ids), torch.tensor(ids + opening)  # causal: the opening's rows leave the prompt's as they are
+    x = table[ids].clone()
+    x[ids == cfg.image_token_index] = rows
     del table
-    t["decoder.embed"] = x
-    n = len(ids)
+    t["decoder.embed"] = x[:n]
     torch.set_default_dtype(torch.float32)
     rotary = LlamaRotaryEmbedding(config=tc)
     torch.set_default_dtype(dtype)
-    positions = torch.arange(n)[None]
+    positions = torch.arange(len(ids))[None]
     angles = rotary(x[None], positions)
-    mask = torch.full((n, n), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
+    mask = torch.full((len(ids), len(ids)), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
     for i in range(tc.num_hidden_layers):
         layer = w.fill(meta(LlamaDecoderLayer, tc, i), f"{PREFIX}layers.{i}.")
         for m in layer.modules():
             if isinstance(m, LlamaRotaryEmbedding):
                 m.to_empty(device="cpu")  # its own copy is not asked for when the angles are given
         x = layer(x[None], attention_mask=mask, position_ids=positions, position_embeddings=angles)[0][0]
-        t[f"decoder.layer.{i}"] = x
+        t[f"decoder.layer.{i}"] = x[:n]
         print(f"layer {i} {time.time() - start:.1f} s", file=sys.stderr)
         del layer
     norm = w.fill(meta(LlamaRMSNorm, tc.hidden_size, tc.rms_norm_eps), PREFIX + "norm.")
-    t["decoder.norm"] = norm(x)
-    t["logits"] = F.linear(t["decoder.norm"][-1:], w.get("language_model.lm_head.weight"))[0]
+    x = norm(x)
+    t["decoder.norm"] = x[:n]
+    head = "language_model.lm_head.weight"
+    logits = F.linear(x[[n - 1, -1]], w.get(head if head in w.where else PREFIX + "embed_tokens.weight"))
+    t["logits"], t["verdict.logits"] = logits[0], logits[1][torch.tensor(labels)]
     save_file({k: v.float().contiguous().clone() if v.is_floating_point() else v for k, v in t.items()}, a.out)
     print(f"transformers {a.dtype}: {time.time() - start:.0f} s, {n} positions")
 
@@ -269,7 +277,7 @@ def table(a):
     print("| stage | rms | " + " | ".join(f"{n} rel-L2 | {n} max-abs" for n, _ in runs) + " |")
     print("|---|---|" + "---|---|" * len(runs))
     order = ["pixels.u8", "pixels", "input_ids", "vision.embed", "vision.layer.", "vision.features", "projector.out",
-             "decoder.embed", "decoder.layer.", "decoder.norm", "logits"]
+             "decoder.embed", "decoder.layer.", "decoder.norm", "logits", "verdict.logits"]
 
     def key(k):
         head, _, layer = k.rpartition("layer.")
