@@ -17,7 +17,7 @@ LIB_SRC := $(wildcard engine/*.c kernels/*.c kernels/cpu/*.c tokenizer/*.c weigh
 CLI_SRC := $(wildcard cli/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(patsubst %.S,$B/%.o,$(wildcard weights/demo/*.S))
 CLI_OBJ := $(CLI_SRC:%.c=$B/%.o)
-TESTS   := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/*.c))
+TESTS   := $(patsubst tests/%.c,$B/tests/%,$(filter-out tests/example.c,$(wildcard tests/*.c)))
 SCRIPTS := $(wildcard tests/*.test.sh)
 FUZZ    := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 READERS := $(filter $(addprefix $B/tests/,weights bind config tokenizer image),$(TESTS))
@@ -65,10 +65,13 @@ libfr-run.a: $B/libfr-run.a
 fr-run: $(CLI_OBJ) $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# The example of the documentation, run by tests/cli.test.sh; it includes fr.h as an installed header.
+$B/tests/example.o: ARCH := -Iengine
+
 $B/tests/%: $B/tests/%.o $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%)
+test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
 	tests/run.sh $(TESTS) $(SCRIPTS)
 
 # What one build folder can check on its own: the test programs and the fuzz corpora.

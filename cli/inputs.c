@@ -82,7 +82,7 @@ static char *join(const char *dir, const char *name)
 static void take_name(struct inputs *in, const char *dir, const char *name, int folder, char ***stack, size_t *depth)
 {
 	char *path = join(dir, name);
-	struct stat st;
+	struct stat st = {0};
 
 	if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
 		*stack = grown(*stack, *depth + 1, sizeof **stack);
@@ -93,8 +93,10 @@ static void take_name(struct inputs *in, const char *dir, const char *name, int 
 		add(in, path, folder, NAMED, 0);
 		return;
 	}
-	in->skipped++;
-	in->folder[folder - 1].others++;
+	if (!S_ISDIR(st.st_mode)) { /* a link to a folder is passed by, as a hidden name is */
+		in->skipped++;
+		in->folder[folder - 1].others++;
+	}
 	free(path);
 }
 

@@ -89,14 +89,19 @@ static int encode(const struct cli *c, const struct fr_tokenizer *tok, const cha
 	return rc ? complain_error(&err) : 0;
 }
 
-static int read_ids(char **arg, size_t n, int32_t *ids)
+static int read_ids(const struct fr_tokenizer *tok, char **arg, size_t n, int32_t *ids)
 {
+	const char *piece;
+	size_t len;
+
 	for (size_t i = 0; i < n; i++) {
 		char *end;
 		long id = strtol(arg[i], &end, 10);
 		if (end == arg[i] || *end || id < 0 || id > INT32_MAX)
 			return complain(EXIT_USAGE, "--decode: '%s' is not an id", arg[i]);
 		ids[i] = (int32_t)id;
+		if (fr_tokenizer_piece(tok, ids[i], &piece, &len))
+			return complain(EXIT_USAGE, "--decode: no piece has the id %ld", id);
 	}
 	return 0;
 }
@@ -111,7 +116,7 @@ static int decode(const struct cli *c, const struct fr_tokenizer *tok, char **ar
 
 	if (!ids)
 		return complain(EXIT_CANNOT, "no memory for %zu ids", n);
-	code = read_ids(arg, n, ids);
+	code = read_ids(tok, arg, n, ids);
 	if (code == 0 && fr_tokenizer_decode(tok, ids, n, &text, &len, &err))
 		code = complain_error(&err);
 	if (code == 0 && c->v.json) {
