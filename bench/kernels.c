@@ -169,6 +169,7 @@ fail:
 struct result {
 	struct fr_samples time, fma, read;
 	double operations, bytes;
+	int cold; /* what it read came from memory, not from a cache */
 };
 
 static void measure(struct bench *b, const struct copies *set, struct result *r)
@@ -193,22 +194,36 @@ static void measure(struct bench *b, const struct copies *set, struct result *r)
 	} while (fr_bench_now() < until || r->time.n < 5);
 }
 
+/* A share in percent, or in JSON as a fraction; a share of nothing is not shown. */
+static const char *share_text(const struct bench *b, double share, char *buf, size_t size)
+{
+	if (share <= 0)
+		snprintf(buf, size, b->json ? "null" : "-");
+	else
+		snprintf(buf, size, b->json ? "%.4g" : "%.1f%%", b->json ? share : 100 * share);
+	return buf;
+}
+
 static void print_result(const struct bench *b, const char *name, struct result *r)
 {
 	double best = fr_samples_min(&r->time), median = fr_samples_median(&r->time);
 	double flops = r->operations / best, rate = r->bytes / best;
 	double fma = fr_samples_max(&r->fma), read = fr_samples_max(&r->read);
+	char of_fma[32], of_read[32];
+
+	share_text(b, flops / fma, of_fma, sizeof of_fma);
+	share_text(b, r->cold ? rate / read : 0, of_read, sizeof of_read);
 
 	if (b->json)
 		fprintf(b->out,
 			"{\"bench\":\"kernel\",\"name\":\"%s\",\"isa\":\"%s\",\"threads\":%d,\"runs\":%d,"
 			"\"ms_best\":%.6g,\"ms_median\":%.6g,\"gflops\":%.5g,\"gbytes\":%.5g,"
-			"\"peak_gflops\":%.5g,\"peak_gbytes\":%.5g,\"share_fma\":%.4g,\"share_read\":%.4g}\n",
+			"\"peak_gflops\":%.5g,\"peak_gbytes\":%.5g,\"share_fma\":%s,\"share_read\":%s}\n",
 			name, b->dev->isa, b->dev->threads, r->time.n, best * 1e3, median * 1e3, flops * 1e-9,
-			rate * 1e-9, fma * 1e-9, read * 1e-9, flops / fma, rate / read);
+			rate * 1e-9, fma * 1e-9, read * 1e-9, of_fma, of_read);
 	else
-		fprintf(b->out, "%-50s %10.3f %10.3f %9.1f %8.1f %8.1f%% %8.1f%%\n", name, best * 1e3, median * 1e3,
-			flops * 1e-9, rate * 1e-9, 100 * flops / fma, 100 * rate / read);
+		fprintf(b->out, "%-50s %10.3f %10.3f %9.1f %8.1f %9s %9s\n", name, best * 1e3, median * 1e3,
+			flops * 1e-9, rate * 1e-9, of_fma, of_read);
 	fflush(b->out);
 }
 
@@ -223,6 +238,7 @@ static int bench_row(struct bench *b, const struct fr_check_case *c, const char 
 	} else if (make_copies(b, c, set, err) == 0) {
 		r->operations = operations(set->ck[0]);
 		r->bytes = bytes_moved(set->ck[0]);
+		r->cold = r->bytes * set->n >= (double)COLD_BYTES;
 		measure(b, set, r);
 		print_result(b, name, r);
 		drop_copies(set);

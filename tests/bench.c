@@ -48,8 +48,8 @@ static int run_selftest(const struct fr_bench_opts *opts, FILE *out, struct fr_e
 int main(void)
 {
 	static const char *const peak_keys[] = {"threads", "gflops", "gbytes", NULL};
-	static const char *const kernel_keys[] = {"ms_best",	 "ms_median", "gflops",	    "gbytes", "peak_gflops",
-						  "peak_gbytes", "share_fma", "share_read", NULL};
+	static const char *const kernel_keys[] = {"ms_best",	 "ms_median",	"gflops",    "gbytes",
+						  "peak_gflops", "peak_gbytes", "share_fma", NULL};
 	struct fr_bench_opts opts = {.isa = "cpu-ref", .threads = 2, .json = 1, .seconds = 0.01};
 	struct fr_error err = {0};
 	int lines = 0;

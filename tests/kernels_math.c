@@ -44,7 +44,7 @@ static double sigmoid(double x)
 static void check_errors(void)
 {
 	float at = 0;
-	double e = scan(fr_exp, exp, FR_EXP_LO, FR_EXP_HI, &at);
+	double e = scan(fr_exp, exp, -0x1.5d589ep+6f, 0x1.62e42ep+6f, &at);
 
 	CHECK("bounded/math/exp", e <= 1.06, "%.3f ulp at %a", e, (double)at);
 	e = scan(fr_erf, erf, -INFINITY, INFINITY, &at);
@@ -63,6 +63,10 @@ static void check_edges(void)
 		float x, want;
 	} cases[] = {
 		{"exp(-inf)", fr_exp, -INFINITY, 0},
+		{"exp(ln(2^-126))", fr_exp, -0x1.5d589ep+6f, 0x1.00004cp-126f},
+		{"exp(below)", fr_exp, -0x1.5d58a0p+6f, 0},
+		{"exp(ln(max))", fr_exp, 0x1.62e42ep+6f, 0x1.ffff08p+127f},
+		{"exp(above)", fr_exp, 0x1.62e430p+6f, INFINITY},
 		{"exp(inf)", fr_exp, INFINITY, INFINITY},
 		{"exp(-0)", fr_exp, -0.0f, 1},
 		{"exp(0)", fr_exp, 0, 1},
