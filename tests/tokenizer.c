@@ -622,8 +622,40 @@ static void test_golden_time(void)
 	free(model.at);
 }
 
-int main(void)
+/* tests/tokenizer DIR: for tests/oracle/tokenizer.py --compare. Records (u32 length, text) from stdin; for each, to
+ * stdout, (u32 n, n x i32 ids, u32 length, the text they decode to). 1 if something fails or a stream differs. */
+static int answer_records(const char *path)
 {
+	struct fr_tokenizer *tok;
+	struct fr_error err;
+	uint32_t size;
+
+	if (fr_tokenizer_load(path, &tok, &err))
+		return fprintf(stderr, "%s\n", err.text), 1;
+	while (fread(&size, sizeof size, 1, stdin) == 1) {
+		char *text = malloc(size + 1), *out;
+		size_t n, len;
+		int32_t *ids;
+
+		if (fread(text, 1, size, stdin) != size || fr_tokenizer_encode(tok, text, size, 1, &ids, &n, &err) ||
+		    fr_tokenizer_decode(tok, ids, n, &out, &len, &err) || check_stream(tok, ids, n, out, len))
+			return 1;
+		fwrite(&(uint32_t){(uint32_t)n}, 4, 1, stdout);
+		fwrite(ids, sizeof *ids, n, stdout);
+		fwrite(&(uint32_t){(uint32_t)len}, 4, 1, stdout);
+		fwrite(out, 1, len, stdout);
+		free(text);
+		free(out);
+		free(ids);
+	}
+	fr_tokenizer_free(tok);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		return answer_records(argv[1]);
 	test_goldens();
 	test_long_run();
 	test_bad_models();

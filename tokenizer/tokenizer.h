@@ -12,8 +12,8 @@
 /* How the marker U+2581 goes in front of text (docs/MODEL.md, Tokens). */
 enum fr_prefix {
 	FR_PREFIX_NEVER,
-	FR_PREFIX_FIRST /* only at the very start */,
-	FR_PREFIX_EACH /* every stretch between added tokens */
+	FR_PREFIX_FIRST, /* only at the very start */
+	FR_PREFIX_EACH,	 /* every stretch between added tokens */
 };
 
 /* fr_tokenizer_load, _free, _encode, _piece, _decode are public: see engine/fr.h. */
@@ -24,12 +24,13 @@ int fr_tokenizer_from_model(const uint8_t *bytes, size_t size, const uint8_t *co
 int fr_tokenizer_from_json(const uint8_t *bytes, size_t size, const uint8_t *config, size_t config_size,
 			   struct fr_tokenizer **out, struct fr_error *err);
 
-int fr_tokenizer_count(const struct fr_tokenizer *tok); /* ids 0..count-1, added tokens included */
-int32_t fr_tokenizer_find(const struct fr_tokenizer *tok, const char *piece); /* id by spelling, -1: none */
-int32_t fr_tokenizer_bos(const struct fr_tokenizer *tok);		      /* -1: none */
+/* ids are 0..count-1, added tokens included. find: the id of a spelling; -1, also for bos and eos: there is none. */
+int fr_tokenizer_count(const struct fr_tokenizer *tok);
+int32_t fr_tokenizer_find(const struct fr_tokenizer *tok, const char *piece);
+int32_t fr_tokenizer_bos(const struct fr_tokenizer *tok);
 int32_t fr_tokenizer_eos(const struct fr_tokenizer *tok);
 const char *fr_tokenizer_kind(const struct fr_tokenizer *tok);	   /* for info: "tokenizer.json, legacy" ... */
-uint64_t fr_tokenizer_fingerprint(const struct fr_tokenizer *tok); /* over pieces, scores/ranks, flags */
+uint64_t fr_tokenizer_fingerprint(const struct fr_tokenizer *tok); /* over pieces, merges, flags */
 
 /* Streaming: ids in, whole UTF-8 characters out; all of it together is byte for byte what fr_tokenizer_decode gives for
  * all the ids (special tokens are left out). Pieces that stand for a byte are held back until their run ends, because
@@ -42,8 +43,8 @@ struct fr_detok {
 	int bad;     /* the run is known to be no UTF-8, n_run is 0 */
 	int started; /* a leading space is text */
 };
-void fr_detok_init(struct fr_detok *d, const struct fr_tokenizer *tok,
-		   int started /* 1: text goes on, keep the space */);
+/* started 1: the text goes on from somewhere, so its leading space stays. */
+void fr_detok_init(struct fr_detok *d, const struct fr_tokenizer *tok, int started);
 /* Bytes that an id adds to a text at most: n pushes and an end give no more than n times as many together. */
 size_t fr_tokenizer_max_piece(const struct fr_tokenizer *tok);
 /* The bytes of one id, and what was held back before it, to out [cap >= fr_tokenizer_max_piece(tok) + 3 * FR_DETOK_RUN,

@@ -2,9 +2,8 @@
 
 usage: tokenizer.py GOLDEN     writes GOLDEN/tokenizer/
        tokenizer.py --words    prints tokenizer/words.inc: which characters the reference's \\w takes
-       tokenizer.py --compare DIR TOKENIZE COUNT SEED
-                               COUNT random texts through DIR by the reference and by the program TOKENIZE, which reads
-                               records (u32 length, text) and writes (u32 n, n x i32, u32 length, text) for each
+       tokenizer.py --compare DIR COUNT SEED
+                               COUNT random texts through a model's tokenizer, here and by build/tests/tokenizer
 
 GOLDEN/tokenizer/: tokenizer.model and tokenizer.json (the legacy form), variants.json (what each variant has of them,
 what it changes in tokenizer.json and which small files lie next to it) and cases.txt. A line of cases.txt is
@@ -284,11 +283,11 @@ def compared_texts(n, rng):
             yield "".join(rng.choice(" \u2581ab\nt<>é") for _ in range(2 * length))
 
 
-def compare(path, program, n, seed):
+def compare(path, n, seed):
     tok = LlamaTokenizerFast.from_pretrained(path)
     texts = list(compared_texts(n, random.Random(seed)))
     records = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
-    got = subprocess.run([program, path], input=records, stdout=subprocess.PIPE, check=True).stdout
+    got = subprocess.run(["build/tests/tokenizer", path], input=records, stdout=subprocess.PIPE, check=True).stdout
     at = bad = total = 0
     for t, ids in zip(texts, tok(texts)["input_ids"]):
         (n_ids,) = struct.unpack_from("<I", got, at)
@@ -309,6 +308,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "--words":
         words()
     elif sys.argv[1] == "--compare":
-        compare(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        compare(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         main(sys.argv[1])
