@@ -54,14 +54,14 @@ tokenizer=${FR_SHARED_DATA:-$root/../shared/data}/llama-tokenizer.model
 	echo "| run | time | peak resident | peak anonymous |"
 	echo "|---|---|---|---|"
 	for kv in f32 f16; do
-		watch "$root/fr-run" dump -m "$dir/model" "$image" -o "$dir/fr-$kv.safetensors" --max-tokens 0 --kv $kv -t "$THREADS"
+		watch "$root/fr-run" dump -q -m "$dir/model" "$image" -o "$dir/fr-$kv.safetensors" --max-tokens 0 --kv $kv -t "$THREADS"
 		line "fr-run dump, every tap, --kv $kv"
 		peak=$(awk -v p="${peak:-0}" '{print ($2 > p) ? $2 : p}' "$dir/memory")
 	done
-	watch "$root/fr-run" -m "$dir/model" --verdict-only --timings --json -t "$THREADS" "$image" >"$dir/verdict.json"
+	watch "$root/fr-run" -q -m "$dir/model" --verdict-only --timings --json -t "$THREADS" "$image" >"$dir/verdict.json"
 	line "fr-run --verdict-only"
 	peak=$(awk -v p="$peak" '{print ($2 > p) ? $2 : p}' "$dir/memory")
-	watch "$root/fr-run" -m "$dir/model" --max-tokens 16 --timings --json -t "$THREADS" "$image" >"$dir/text.json"
+	watch "$root/fr-run" -q -m "$dir/model" --max-tokens 16 --timings --json -t "$THREADS" "$image" >"$dir/text.json"
 	line "fr-run, 16 tokens"
 	peak=$(awk -v p="$peak" '{print ($2 > p) ? $2 : p}' "$dir/memory")
 	echo
