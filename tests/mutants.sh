@@ -60,6 +60,7 @@ for name in $names; do
 		case $? in
 		0) who=SURVIVED why="all tests pass" bad=$((bad + 1)) ;;
 		2) who="NO BUILD" why=$(cat "$work.log") bad=$((bad + 1)) ;;
+		124) who="TIMED OUT" why="after 10 minutes" bad=$((bad + 1)) ;;
 		*) why=$(grep -m 1 '^FAIL ' "$work.log")
 		   who=$(grep -m 1 -E ' [1-9][0-9]* failed' "$work.log" | cut -d ' ' -f 1) ;;
 		esac
