@@ -130,8 +130,9 @@ static void add_folder(struct inputs *in, const char *path)
 		free(dir);
 	}
 	free(stack);
-	qsort(in->at + first, in->n - first, sizeof *in->at, by_bytes);
-	if (in->n == first)
+	if (in->n > first)
+		qsort(in->at + first, in->n - first, sizeof *in->at, by_bytes);
+	else
 		add(in, copy_text(path), folder, EMPTY_FOLDER, 0);
 	in->folder[folder - 1].left = in->n - first;
 }

@@ -7,11 +7,13 @@
 #include "../weights/weights.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t caught;
-static char note[4608]; /* filled before any mapped byte is read in earnest */
+static atomic_flag told = ATOMIC_FLAG_INIT; /* several threads may fault in the file at once */
+static char note[4608];			    /* filled before any mapped byte is read in earnest */
 
 static void on_stop(int sig)
 {
@@ -34,6 +36,8 @@ static void on_bus(int sig, siginfo_t *info, void *context)
 		raise(sig);
 		return;
 	}
+	while (atomic_flag_test_and_set(&told))
+		pause(); /* until the first one ends the process */
 	put(progress_visible() ? "\r\x1b[Kfr-run: " : "fr-run: ");
 	put(file);
 	put(": the file shrank while it was mapped (or its disk failed), so its bytes can no longer be read");
