@@ -59,7 +59,8 @@ const char *fr_model_preprocess(const struct fr_model *model); /* preprocess id,
 struct fr_tokenizer;
 int fr_tokenizer_load(const char *model_path, struct fr_tokenizer **out, struct fr_error *err);
 void fr_tokenizer_free(struct fr_tokenizer *tok);
-/* text [len] bytes, NUL and invalid UTF-8 allowed -> malloc'd *ids [*n], the caller frees. */
+/* text [len] bytes, NUL and invalid UTF-8 allowed (a byte that is no part of a character becomes its <0xNN> piece) ->
+ * malloc'd *ids [*n], the caller frees. bos 1: with what the checkpoint puts around a text (bos, or as it says). */
 int fr_tokenizer_encode(const struct fr_tokenizer *tok, const char *text, size_t len, int bos, int32_t **ids, size_t *n,
 			struct fr_error *err);
 /* The piece of an id as the vocabulary spells it ("▁fake", "<0x0A>"), not NUL-terminated; -1 if id is out of range. */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct fr_tokenizer *fr_tokenizer_new(struct fr_error *err)
+static struct fr_tokenizer *new_tokenizer(struct fr_error *err)
 {
 	struct fr_tokenizer *tok = calloc(1, sizeof *tok);
 
@@ -126,7 +126,7 @@ static int read_files(struct fr_tokenizer *tok, const struct fr_tokenizer_files 
 
 static int build(const struct fr_tokenizer_files *f, struct fr_tokenizer **out, struct fr_error *err)
 {
-	struct fr_tokenizer *tok = fr_tokenizer_new(err);
+	struct fr_tokenizer *tok = new_tokenizer(err);
 
 	*out = NULL;
 	if (!tok)

@@ -12,7 +12,7 @@
 #define FR_MARKER "\xE2\x96\x81" /* U+2581, which stands for a space inside pieces */
 #define FR_MARKER_BYTES 3
 #define FR_MAX_PIECE 8192 /* bytes of one piece; Llama's longest has 48 */
-#define FR_MAX_ADDED 256  /* bytes of one added token: bounds the search at every byte of the text */
+#define FR_MAX_ADDED 512  /* bytes of one added token: bounds the search at every byte of the text */
 
 /* ---- chars.c: UTF-8 and character classes ---- */
 /* Bytes of the character that starts s [n > 0]; 0: no character starts so; -1: a beginning that s cuts off. */
@@ -116,7 +116,6 @@ struct fr_tokenizer {
 	int n_before, n_after;
 	char kind[64];
 };
-struct fr_tokenizer *fr_tokenizer_new(struct fr_error *err);
 /* left, right, made: ids. Ranks count up from 0; the last of two equal pairs holds. */
 int fr_merge_put(struct fr_tokenizer *tok, int32_t left, int32_t right, int32_t made, struct fr_error *err);
 
