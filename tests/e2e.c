@@ -4,6 +4,7 @@
  * the ids of the steps equal; then ref and avx2 bit for bit in every tap, the inner ones included, with the KV cache in
  * float32 and in float16. What the cases are: tests/oracle/checkpoints.py. */
 #include "../engine/error.h"
+#include "files.h"
 #include "golden.h"
 
 #include <cjson/cJSON.h>
@@ -146,13 +147,14 @@ static void check_same(const char *label, const struct golden *a, const struct g
 /* The names without --tap are those of the golden, no more and no fewer. */
 static void check_names(const char *name, const struct made *made, const struct golden *want)
 {
-	char label[128], out[256];
+	char label[128];
+	const char *out;
 	struct fr_error err;
 	struct golden got;
 	size_t extra = 0, missing = 0;
 
 	snprintf(label, sizeof label, "exact/%s/names", name);
-	snprintf(out, sizeof out, "build/tests/e2e-%s-names.safetensors", name);
+	out = files_path("names.safetensors");
 	if (dump(name, "ref", 1, made, NULL, out, &err) || golden_open(out, &got, &err)) {
 		test_fail(label, "%s", err.text);
 		return;
@@ -202,7 +204,7 @@ static void run_case(const char *name)
 	for (int l = 0; l < LEVELS; l++) {
 		for (int kv_f32 = 0; kv_f32 < 2; kv_f32++) {
 			snprintf(label, sizeof label, "exact/%s/%s/%s", name, levels[l], kv_f32 ? "kv-f32" : "kv-f16");
-			snprintf(path, sizeof path, "build/tests/e2e-%s-%s-%d.safetensors", name, levels[l], kv_f32);
+			snprintf(path, sizeof path, "%s", files_path("dump.safetensors"));
 			if (!cpu_has(levels[l]))
 				test_skip(label, "this CPU lacks the level");
 			else if (dump(name, levels[l], kv_f32, &made, "*", path, &err) ||

@@ -1,6 +1,11 @@
-/* Goldens for the test programs: a mapped safetensors file, and the distance between a tensor and its golden.
- *
- * HOW FAR "AGREED" MAY BE. Beside every float tensor T of a golden lies `noise.T` = [r, s]: the error that rounding
+/* Goldens for the test programs: a mapped safetensors file, and the distance between a tensor and its golden. */
+#ifndef FR_TESTS_GOLDEN_H
+#define FR_TESTS_GOLDEN_H
+
+#include "../weights/weights.h"
+#include "test.h"
+
+/* HOW FAR "AGREED" MAY BE. Beside every float tensor T of a golden lies `noise.T` = [r, s]: the error that rounding
  * alone puts into T in one float32 implementation, measured by tests/oracle/llava.py on a float64 run of the same
  * weights and picture in which the output of every operation is disturbed as one float32 implementation disturbs it:
  *   a sum of K terms in any order     u * sqrt(K) of the row's size: K roundings, each at most u = 2^-24 of a partial
@@ -14,12 +19,6 @@
  * differ in quality; the largest of some 10^4 single values lies 4 deviations out, hence twice as much for max-abs.
  * An error that is not rounding (an eps of 1e-6 for 1e-5, tanh for erf, a bit lost in a weight) is 10 to 10^4 times
  * larger. */
-#ifndef FR_TESTS_GOLDEN_H
-#define FR_TESTS_GOLDEN_H
-
-#include "../weights/weights.h"
-#include "test.h"
-
 #define AGREED_SIGMAS 4
 
 struct golden {
