@@ -19,15 +19,16 @@ int cmd_bench(struct cli *c)
 					   .json = c->v.json,
 					   .seconds = c->v.seconds};
 	struct fr_error err = {0};
+	int found = 0;
 
-	for (size_t i = 0; c->n_path == 1 && i < sizeof benches / sizeof *benches; i++) {
-		int rc;
-		if (strcmp(c->path[0], benches[i].name) != 0)
+	for (size_t i = 0; c->n_path <= 1 && i < sizeof benches / sizeof *benches; i++) {
+		if (c->n_path && strcmp(c->path[0], benches[i].name) != 0)
 			continue;
-		rc = benches[i].run(&opts, stdout, &err);
+		found = 1;
+		if (benches[i].run(&opts, stdout, &err))
+			return complain_error(&err);
 		if (fflush(stdout))
 			return complain(EXIT_CANNOT, "stdout cannot be written (%s)", strerror(errno));
-		return rc ? complain_error(&err) : EXIT_DONE;
 	}
-	return complain(EXIT_USAGE, "one of `bench peak` and `bench kernels` expected");
+	return found ? EXIT_DONE : complain(EXIT_USAGE, "bench: peak or kernels expected, or nothing for both");
 }

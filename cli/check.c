@@ -76,29 +76,23 @@ static int next(void *user, struct fr_job *job)
 	return 1;
 }
 
-/* The path of image `index`; those before it have no result (an interruption) and are dropped. */
-static const char *path_of(struct run *r, size_t index)
-{
-	while (r->first && r->first->index < index) {
-		struct waiting *w = r->first;
-		r->first = w->next;
-		free(w->path);
-		free(w);
-	}
-	return r->first ? r->first->path : "";
-}
-
 static void drop_first(struct run *r)
 {
 	struct waiting *w = r->first;
 
-	if (!w)
-		return;
 	r->first = w->next;
 	if (!r->first)
 		r->last = &r->first;
 	free(w->path);
 	free(w);
+}
+
+/* The path of image `index`; those before it have no result (an interruption) and are dropped. */
+static const char *path_of(struct run *r, size_t index)
+{
+	while (r->first && r->first->index < index)
+		drop_first(r);
+	return r->first ? r->first->path : "";
 }
 
 static void begin(void *user, size_t index, const struct fr_result *so_far)
@@ -153,7 +147,8 @@ static void result(void *user, const struct fr_result *res)
 		progress_clear();
 		output_write(&r->out, r->line.at, r->line.n);
 	}
-	drop_first(r);
+	if (r->first)
+		drop_first(r);
 	if (r->first)
 		show_progress(r, 1, r->first->path, "looking");
 }

@@ -26,7 +26,8 @@ const struct command commands[] = {
 	 "Prints for each tensor the largest difference, the relative L2 distance and the worst index, then the first "
 	 "tensor beyond the bound. Exit 0 within, 1 beyond, 2 when names or shapes do not match.",
 	 cmd_diff},
-	{"bench", C_BENCH, "bench [options] peak|kernels", "what this machine can do, and what the kernels reach of it",
+	{"bench", C_BENCH, "bench [options] [peak|kernels]",
+	 "what this machine can do, and what the kernels reach of it",
 	 "Measures the machine's peak of arithmetic and of memory reads, then every kernel as a share of that.",
 	 cmd_bench},
 	{"selftest", C_SELFTEST, "selftest", "known answers on this machine",

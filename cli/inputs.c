@@ -18,7 +18,7 @@
 #define MAX_FILE ((size_t)1 << 30) /* no image file is larger in earnest; a device file may never end */
 #define SNIFF 4096		   /* bytes that tell an image from other files */
 
-enum kind { NAMED, STDIN, EMPTY_FOLDER, UNREADABLE_FOLDER };
+enum kind { NAMED, STDIN, EMPTY_FOLDER, UNREADABLE_FOLDER, CUT_LINE };
 struct entry {
 	char *path;
 	int folder; /* 1 + index of the folder it was found in; 0: named on the line or in a list */
@@ -209,7 +209,10 @@ static int take_line(struct inputs *in)
 	} while (n == 0);
 	if (n < 0)
 		return 0;
-	add_path(in, in->line, 0);
+	if (strlen(in->line) != (size_t)n)
+		add(in, copy_text(in->line), 0, CUT_LINE, 0);
+	else
+		add_path(in, in->line, 0);
 	return 1;
 }
 
@@ -272,6 +275,11 @@ static int read_now(struct inputs *in, struct fr_error *err)
 	case UNREADABLE_FOLDER:
 		return fr_fail(err, FR_E_IO, "%s: the folder cannot be read (%s)", in->now.path,
 			       strerror(in->now.number));
+	case CUT_LINE:
+		return fr_fail(err, FR_E_USAGE,
+			       "%s: this line of the list holds a NUL byte (--null reads lists whose paths "
+			       "end with one)",
+			       in->now.path);
 	case NAMED:
 	case STDIN:
 		break;

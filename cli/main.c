@@ -1,6 +1,7 @@
 /* fr-run: reads the line, picks the command, runs it. */
 #include "cli.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,11 +92,20 @@ static int run_general(const struct cli *c)
 	return fflush(stdout) ? complain(EXIT_CANNOT, "stdout cannot be written") : EXIT_DONE;
 }
 
+/* A closed stdin, stdout or stderr would give its number to the next file opened; reading and writing it still fail. */
+static void keep_standard_files(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			_exit(EXIT_CANNOT);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli c;
 	int code;
 
+	keep_standard_files();
 	signals_install();
 	if (argc < 2 && !getenv("FR_RUN_FILES_FROM")) {
 		usage_short(stderr);

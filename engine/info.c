@@ -229,7 +229,7 @@ static void print_all(const struct facts *f, FILE *out)
 		      "world\n",
 		      out);
 	fprintf(out, "hash         %s\n", m->hash);
-	fprintf(out, "weights      %s, %zu tensors used, %zu not asked for, %.1f MiB, names of %s\n", w->dtype, w->used,
+	fprintf(out, "weights      %s, %zu tensors used, %zu not needed, %.1f MiB, names of %s\n", w->dtype, w->used,
 		w->unused, (double)f->bytes / MIB, w->origin);
 	print_parts(&m->desc, out);
 	print_words(m, out);

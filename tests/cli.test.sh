@@ -90,7 +90,7 @@ says usage/output-dir-missing 2 "cannot be made" -m demo -q -o no/such/dir/x "$o
 says usage/tokenize-two-texts 2 "one TEXT expected" tokenize demo a b
 says usage/diff-one 2 "two dumps expected" diff a
 says usage/dump-no-output 2 "-o OUT.safetensors" dump -m demo "$one"
-says usage/bench 2 "bench peak" bench
+says usage/bench 2 "peak or kernels expected" bench x
 says usage/selftest 2 "takes no arguments" selftest x
 says usage/help-of-nothing 2 "no command 'nothing'" help nothing
 says usage/empty-choice 2 "--kv: ''" --kv= x.png
@@ -236,6 +236,11 @@ printf '%s\0tree\0' "$one" >list && code inputs/list-null 0 -m demo -q --json --
 all_lines inputs/list-null/form $((n_tree + 1)) out
 code inputs/unreadable 1 -m demo -q --json /proc/self/mem # opens, and reads fail: for root as for others
 has inputs/unreadable/error '"error":{"code":"io","message":"/proc/self/mem: cannot be read (Input/output error)"}' out
+printf '%s\0%s\n' "$one" tree >list
+code inputs/list-of-nul 1 -m demo -q --json --verdict-only --files-from list
+has inputs/list-of-nul/hint "--null" out
+"$run" -m demo -q --json --verdict-only "$one" >&- 2>err
+is inputs/closed-stdout 3 $?
 cp "$one" -- -dash.png && code inputs/dash 0 -m demo -q --json --verdict-only -- -dash.png
 has inputs/dash/path '"image":"-dash.png"' out
 cp "$one" info && code inputs/named-as-command 0 -m demo -q --json --verdict-only -- info
@@ -447,22 +452,21 @@ code dump/pixels 0 dump -m demo -q --pixels a.safetensors -o f.safetensors --tap
 code dump/no-match 2 dump -m demo -q "$one" -o g.safetensors --tap 'nothing'
 
 # ---- help, manual page, completion and README name the same options ----
+names_in() { grep -oE -- '^ +(-., )?--[a-z][a-z-]*' "$1" | grep -oE -- '--[a-z-]*' | sort -u; } # options of a help text
 code help/overview 0 --help
-grep -oE -- '(^| )--[a-z][a-z-]*' out | tr -d ' ' | grep -v '^--files-from$' | sort -u >of-help
-"$run" help | grep -oE -- '(^| )--[a-z][a-z-]*' | tr -d ' ' | grep -v '^--files-from$' | sort -u | cmp -s - of-help &&
-	ok help/command-same || bad help/command-same ""
+names_in out >of-help
+"$run" help | cmp -s - out && ok help/command-same || bad help/command-same "help and --help differ"
 "$run" --man | sed 's/\\-/-/g' | sed -n 's/^\(\\fB-.\\fR, \)\{0,1\}\\fB\(--[a-z-]*\)\\fR.*/\2/p' | sort -u >of-man
-"$run" --completion bash | grep -oE -- '--[a-z][a-z-]*' | sort -u >of-completion
-grep -oE -- '^ +(-., )?--[a-z][a-z-]*' out | grep -oE -- '--[a-z-]*' | sort -u >of-help
 is help/man "$(cat of-help)" "$(cat of-man)"
-grep -vxF -f of-completion of-help >missing
-is help/completion "" "$(grep -vxE -- '--(help|version|completion)' missing)"
+"$run" --completion bash | grep -oE -- '--[a-z][a-z-]*' | sort -u >of-completion
+is help/completion "" "$(grep -vxF -f of-completion of-help)"
 grep -oE -- '`[^`]*`' "$root/README.md" | grep -oE -- '(^|[ `])--[a-z][a-z-]*' | tr -d ' `' | sort -u >of-readme
 is help/readme "" "$(grep -vxF -f of-help of-readme)"
 for c in check info tokenize dump diff bench selftest; do
 	code "help/$c" 0 "$c" --help
-	grep -q "^usage: fr-run .*" out && grep -oE -- '^ +(-., )?--[a-z-]*' out | grep -oE -- '--[a-z-]*' | grep -vxF -f of-help |
-		grep -q . && bad "help/$c/options" "unknown options" || ok "help/$c/options"
+	has "help/$c/usage" "usage: fr-run " out
+	names_in out >of-command
+	is "help/$c/options" "" "$(grep -vxF -f of-help of-command)"
 done
 code version 0 --version
 for word in "fr-run [0-9]" "commit " "compiler: " "levels " "backends: "; do
