@@ -15,9 +15,9 @@
 #define DECLARE(symbol, file)                                                                                          \
 	extern const uint8_t fr_demo_##symbol[] __attribute__((visibility("hidden")));                                 \
 	extern const uint8_t fr_demo_##symbol##_end[] __attribute__((visibility("hidden")));
-#define ROW(symbol, file) { file, fr_demo_##symbol, fr_demo_##symbol##_end },
+#define ROW(symbol, file) {file, fr_demo_##symbol, fr_demo_##symbol##_end},
 
 FILES(DECLARE)
 
-const struct fr_blob fr_demo_blobs[] = { FILES(ROW) };
+const struct fr_blob fr_demo_blobs[] = {FILES(ROW)};
 const size_t fr_demo_blob_count = sizeof(fr_demo_blobs) / sizeof(fr_demo_blobs[0]);
