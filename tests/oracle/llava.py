@@ -132,9 +132,10 @@ def taps(model, pixels, ids, steps, opening, labels, forced=None):
     t = vision(model, pixels)
     x = embed(model, ids, t["projector.out"])
     t["decoder.embed"] = x
-    layers, t["decoder.norm"], logits, past = text_layers(model, x)
+    layers, norm, logits, past = text_layers(model, x)
     for i, h in enumerate(layers):
         t[f"decoder.layer.{i}"] = h
+    t["decoder.norm"] = norm
     t["logits"] = logits[-1]
     rows, picks = [logits[-1]], []
     for k in range(steps):
