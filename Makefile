@@ -62,8 +62,11 @@ $B/libfr-run.a: $(LIB_OBJ)
 libfr-run.a: $B/libfr-run.a
 	cp $< $@
 
-fr-run: $(CLI_OBJ) $B/libfr-run.a
+$B/fr-run: $(CLI_OBJ) $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+fr-run: $B/fr-run
+	cp $< $@
 
 # The example of the documentation, run by tests/cli.test.sh; it includes fr.h as an installed header.
 $B/tests/example.o: ARCH := -Iengine
@@ -74,9 +77,9 @@ $B/tests/%: $B/tests/%.o $B/libfr-run.a
 test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
 	tests/run.sh $(TESTS) $(SCRIPTS)
 
-# What one build folder can check on its own: the test programs and the fuzz corpora.
-checks: $(TESTS) $(FUZZ:%=$B/tests/fuzz/%)
-	tests/run.sh $(TESTS) tests/fuzz.test.sh
+# What one build folder can check on its own: the test programs, the fuzz corpora and the command line.
+checks: $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
+	PROGRAM=$B/fr-run tests/run.sh $(TESTS) tests/fuzz.test.sh tests/cli.test.sh
 
 test-asan:
 	+$(MAKE) B=build/asan OPT="-O1 -g -fno-omit-frame-pointer" checks \
