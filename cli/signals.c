@@ -14,16 +14,26 @@
 static volatile sig_atomic_t caught;
 static atomic_flag told = ATOMIC_FLAG_INIT; /* several threads may fault in the file at once */
 static char note[4608];			    /* filled before any mapped byte is read in earnest */
-
-static void on_stop(int sig)
-{
-	caught = sig;
-}
+static int terminal;			    /* stderr is one */
 
 static void put(const char *s)
 {
 	if (write(STDERR_FILENO, s, strlen(s)) < 0)
 		return;
+}
+
+static void on_stop(int sig)
+{
+	caught = sig;
+	alarm(1);
+}
+
+/* A prefill of a large model takes its time: say why nothing happens. */
+static void on_patience(int sig)
+{
+	(void)sig;
+	put(progress_visible() ? "\r\x1b[K" : terminal ? "\n" : "");
+	put("fr-run: stopping when the step at work is done; Ctrl-C again stops at once\n");
 }
 
 static void on_bus(int sig, siginfo_t *info, void *context)
@@ -58,10 +68,13 @@ static void ask_on(int sig, const struct sigaction *stop)
 void signals_install(void)
 {
 	struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESETHAND};
+	struct sigaction patience = {.sa_handler = on_patience, .sa_flags = SA_RESTART};
 	struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
 
 	ask_on(SIGINT, &stop);
 	ask_on(SIGTERM, &stop);
+	terminal = isatty(STDERR_FILENO);
+	sigaction(SIGALRM, &patience, NULL);
 	sigaction(SIGBUS, &bus, NULL);
 	signal(SIGPIPE, SIG_DFL);
 }
