@@ -3,7 +3,7 @@
  *
  * One pass over the source rows that the window needs: each is resampled horizontally, rounded to 8 bits and put in a
  * ring of as many rows as one output row needs; the vertical sum runs over the ring. So scratch depends on the scale,
- * not on the proportions. A picture to be padded to a square is never built: its border rows are all alike.
+ * not on the proportions. A picture to be padded to a square is never built: its border is one term of each sum.
  * The surprises: pass by pass rounding to 8 bits, a pass left out when that side keeps its size, and a window larger
  * than the picture, which is filled with zeros as transformers does it. */
 #include "error.h"
@@ -62,16 +62,17 @@ static const struct filter {
 	[FR_NEAREST] = {NULL, 0.5},    [FR_BOX] = {box, 0.5},		[FR_HAMMING] = {hamming, 1.0},
 };
 
-/* One side of the resize, for the outputs of the window alone: output i of it is
- * sum over j < len[i] of k[i*taps + j] * sample[start[i] + j]. */
+/* One side of the resize, for the outputs of the window alone. The picture lies at [at, at + size) of a frame of `in`
+ * samples, the rest of which is border: output i is
+ * border * outside[i] + sum over j < len[i] of k[i*taps + j] * sample[start[i] + j]. */
 struct axis {
-	int in, out;	  /* sizes of picture and resized picture */
+	int size, at;	  /* of the picture */
+	int in, out;	  /* sizes of frame and resized frame */
 	int first, count; /* outputs in the window: [first, first + count) */
-	int skip;	  /* where the window's samples begin inside the crop: > 0 when the picture is smaller */
-	int copy;	  /* this pass only moves samples: taps 1, coefficients unused */
+	int skip;	  /* where they begin inside the crop: > 0 when the resized frame is smaller */
 	int taps;
-	int *start, *len; /* [count] */
-	int32_t *k;	  /* [count, taps] */
+	int *start, *len;     /* [count] */
+	int32_t *k, *outside; /* [count, taps], [count] */
 };
 
 /* Offset of a window of `crop` in `n` samples, rounded down also below zero. */
@@ -86,26 +87,21 @@ static double axis_scale(const struct axis *a)
 	return (double)(float)a->in / a->out;
 }
 
-/* Pillow steps by adding the scale, so the sum must be taken from the first output. */
+/* One sample for each output, as it is. Pillow steps by adding the scale, so the sum must be taken from the first
+ * output. */
 static void plan_nearest(struct axis *a)
 {
 	double scale = axis_scale(a), at = scale * 0.5;
 
 	for (int i = 0; i < a->first + a->count; i++, at += scale)
-		if (i >= a->first) {
-			int from = (int)at;
-
-			a->start[i - a->first] = from < a->in ? from : a->in - 1;
-			a->len[i - a->first] = 1;
-		}
+		if (i >= a->first)
+			a->start[i - a->first] = (int)at < a->in ? (int)at : a->in - 1;
 }
 
 static void plan_identity(struct axis *a)
 {
-	for (int i = 0; i < a->count; i++) {
+	for (int i = 0; i < a->count; i++)
 		a->start[i] = a->first + i;
-		a->len[i] = 1;
-	}
 }
 
 /* w [taps] is scratch. */
@@ -133,43 +129,73 @@ static void plan_output(struct axis *a, const struct filter *f, int i, double *w
 	}
 }
 
+/* Splits output i, planned for the frame, into picture and border. */
+static void split_border(struct axis *a, int i)
+{
+	int32_t *k = a->k + (size_t)i * (size_t)a->taps;
+	int from = a->start[i], to = from + a->len[i], lo = from, hi = to;
+
+	if (lo < a->at)
+		lo = a->at < to ? a->at : to;
+	if (hi > a->at + a->size)
+		hi = a->at + a->size > lo ? a->at + a->size : lo;
+	for (int j = from; j < to; j++)
+		if (j < lo || j >= hi)
+			a->outside[i] += k[j - from];
+	memmove(k, k + (lo - from), (size_t)(hi - lo) * sizeof *k);
+	a->start[i] = hi > lo ? lo - a->at : 0;
+	a->len[i] = hi - lo;
+}
+
 static void axis_free(struct axis *a)
 {
 	free(a->start);
 	free(a->len);
 	free(a->k);
+	free(a->outside);
 }
 
-static int axis_plan(struct axis *a, int in, int out, int crop, enum fr_resample resample, struct fr_error *err)
+static int plan_outputs(struct axis *a, const struct filter *f, struct fr_error *err)
 {
-	const struct filter *f = &filters[resample];
-	int offset = window_offset(out, crop);
-	double scale, *w;
+	int one = a->in == a->out || !f->weight;
+	double scale = axis_scale(a), *w;
 
-	a->in = in;
-	a->out = out;
-	scale = axis_scale(a);
-	a->skip = offset < 0 ? -offset : 0;
-	a->first = offset > 0 ? offset : 0;
-	a->count = out - a->first < crop - a->skip ? out - a->first : crop - a->skip;
-	a->copy = in == out || !f->weight;
-	a->taps = a->copy ? 1 : (int)ceil(f->support * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
+	a->taps = one ? 1 : (int)ceil(f->support * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
 	a->start = calloc((size_t)a->count, sizeof *a->start);
 	a->len = calloc((size_t)a->count, sizeof *a->len);
+	a->outside = calloc((size_t)a->count, sizeof *a->outside);
 	a->k = calloc((size_t)a->count * (size_t)a->taps, sizeof *a->k);
 	w = calloc((size_t)a->taps, sizeof *w);
-	if (!a->start || !a->len || !a->k || !w) {
+	if (!a->start || !a->len || !a->outside || !a->k || !w) {
 		free(w);
 		return fr_fail(err, FR_E_MEMORY, "no memory for %d x %d resize coefficients", a->count, a->taps);
 	}
-	if (in == out)
+	for (int i = 0; i < a->count && one; i++) {
+		a->len[i] = 1;
+		a->k[i] = 1 << PRECISION;
+	}
+	if (a->in == a->out)
 		plan_identity(a);
-	else if (a->copy)
+	else if (one)
 		plan_nearest(a);
 	else
 		for (int i = 0; i < a->count; i++)
 			plan_output(a, f, i, w);
 	free(w);
+	return 0;
+}
+
+/* a->size, at, in and out are set. */
+static int axis_plan(struct axis *a, const struct fr_image_desc *desc, struct fr_error *err)
+{
+	int offset = window_offset(a->out, desc->crop);
+
+	a->skip = offset < 0 ? -offset : 0;
+	a->first = offset > 0 ? offset : 0;
+	a->count = a->out - a->first < desc->crop - a->skip ? a->out - a->first : desc->crop - a->skip;
+	FR_TRY(plan_outputs(a, &filters[desc->resample], err));
+	for (int i = 0; i < a->count; i++)
+		split_border(a, i);
 	return 0;
 }
 
@@ -180,19 +206,18 @@ static uint8_t clip8(int32_t sum)
 	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
 }
 
-/* row [in, 3] -> out [count, 3] */
-static void resample_row(const struct axis *a, const uint8_t *row, uint8_t *out)
+/* row [size, 3] of the picture, or NULL for a row of border -> out [count, 3] */
+static void resample_row(const struct axis *a, const uint8_t *row, const uint8_t border[3], uint8_t *out)
 {
 	for (int i = 0; i < a->count; i++, out += 3) {
-		const uint8_t *s = row + (size_t)a->start[i] * 3;
 		const int32_t *k = a->k + (size_t)i * (size_t)a->taps;
-		int32_t r = HALF, g = HALF, b = HALF;
+		int32_t r = HALF + border[0] * a->outside[i];
+		int32_t g = HALF + border[1] * a->outside[i];
+		int32_t b = HALF + border[2] * a->outside[i];
+		const uint8_t *s = row ? row + (size_t)a->start[i] * 3 : border;
+		int step = row ? 3 : 0;
 
-		if (a->copy) {
-			memcpy(out, s, 3);
-			continue;
-		}
-		for (int j = 0; j < a->len[i]; j++, s += 3) {
+		for (int j = 0; j < a->len[i]; j++, s += step) {
 			r += s[0] * k[j];
 			g += s[1] * k[j];
 			b += s[2] * k[j];
@@ -203,113 +228,81 @@ static void resample_row(const struct axis *a, const uint8_t *row, uint8_t *out)
 	}
 }
 
-/* The picture as the resize sees it: itself, or itself on a square. */
-struct frame {
+struct work {
 	const struct fr_image *img;
-	int side_w, side_h;
-	int left, top;	 /* of the picture in the frame */
-	uint8_t *border; /* [side_w, 3]: a row of the border colour, in which rows of a narrow picture are set; or NULL
-			  */
+	struct axis x, y;
+	uint8_t border[3];
+	uint8_t *ring;	     /* [rows, x.count, 3]: row y of the picture, resampled, is at y % rows */
+	uint8_t *border_row; /* [x.count, 3] */
+	int32_t *sums;	     /* [x.count, 3] */
+	int rows, next;	     /* next: the first row not yet in the ring */
+	size_t len;	     /* bytes of a row */
 };
 
-static int frame_open(struct frame *f, const struct fr_image *img, const struct fr_image_desc *desc,
-		      struct fr_error *err)
+static uint8_t *ring_row(const struct work *w, int y)
 {
-	int side = img->w > img->h ? img->w : img->h;
-
-	*f = (struct frame){.img = img, .side_w = img->w, .side_h = img->h};
-	if (desc->fit != FR_FIT_PAD || img->w == img->h)
-		return 0;
-	f->side_w = f->side_h = side;
-	f->left = (side - img->w) / 2;
-	f->top = (side - img->h) / 2;
-	if (!(f->border = malloc((size_t)side * 3)))
-		return fr_fail(err, FR_E_MEMORY, "no memory for a row of %d pixels", side);
-	for (size_t i = 0; i < (size_t)side * 3; i++)
-		f->border[i] = (uint8_t)(int)((double)desc->mean[i % 3] * 255);
-	return 0;
+	return w->ring + (size_t)(y % w->rows) * w->len;
 }
 
-/* Row y of the frame [side_w, 3]; valid until the next call. */
-static const uint8_t *frame_row(const struct frame *f, int y)
+static void fill_ring(struct work *w, int from, int to)
 {
-	size_t len = (size_t)f->img->w * 3;
-	const uint8_t *row = f->img->rgb + (size_t)(y - f->top) * len;
-
-	if (y < f->top || y >= f->top + f->img->h)
-		return f->border;
-	if (f->side_w == f->img->w)
-		return row;
-	memcpy(f->border + (size_t)f->left * 3, row, len);
-	return f->border;
+	if (w->next < from)
+		w->next = from;
+	for (; w->next < to; w->next++)
+		resample_row(&w->x, w->img->rgb + (size_t)w->next * (size_t)w->img->w * 3, w->border,
+			     ring_row(w, w->next));
 }
 
-/* Rows that are resampled and wait for the vertical sum: row y is at y % rows. */
-struct ring {
-	uint8_t *rows_of_y; /* [rows, count, 3] */
-	int rows, next;	    /* next: the first row not yet in it */
-	size_t len;	    /* bytes of a row */
-};
-
-static uint8_t *ring_row(const struct ring *r, int y)
+/* The vertical sum of output i -> out [x.count, 3] */
+static void sum_rows(struct work *w, int i, uint8_t *out)
 {
-	return r->rows_of_y + (size_t)(y % r->rows) * r->len;
-}
+	const struct axis *a = &w->y;
 
-static void ring_fill(struct ring *r, const struct frame *f, const struct axis *x, int from, int to)
-{
-	if (r->next < from)
-		r->next = from;
-	for (; r->next < to; r->next++) {
-		int y = r->next, above = y > from && (y < f->top || y - 1 >= f->top + f->img->h);
+	for (size_t c = 0; c < w->len; c++)
+		w->sums[c] = HALF + w->border_row[c] * a->outside[i];
+	for (int j = 0; j < a->len[i]; j++) {
+		const uint8_t *row = ring_row(w, a->start[i] + j);
+		int32_t k = a->k[(size_t)i * (size_t)a->taps + (size_t)j];
 
-		if (above) /* border rows are all alike */
-			memcpy(ring_row(r, y), ring_row(r, y - 1), r->len);
-		else
-			resample_row(x, frame_row(f, y), ring_row(r, y));
+		for (size_t c = 0; c < w->len; c++)
+			w->sums[c] += row[c] * k;
 	}
-}
-
-/* out row [count, 3] = the vertical sum of output i; sums [count*3] is scratch. */
-static void sum_rows(const struct axis *v, const struct ring *r, int i, int32_t *sums, uint8_t *out)
-{
-	if (v->copy) {
-		memcpy(out, ring_row(r, v->start[i]), r->len);
-		return;
-	}
-	for (size_t c = 0; c < r->len; c++)
-		sums[c] = HALF;
-	for (int j = 0; j < v->len[i]; j++) {
-		const uint8_t *row = ring_row(r, v->start[i] + j);
-		int32_t k = v->k[(size_t)i * (size_t)v->taps + (size_t)j];
-
-		for (size_t c = 0; c < r->len; c++)
-			sums[c] += row[c] * k;
-	}
-	for (size_t c = 0; c < r->len; c++)
-		out[c] = clip8(sums[c]);
+	for (size_t c = 0; c < w->len; c++)
+		out[c] = clip8(w->sums[c]);
 }
 
 /* out [crop, crop, 3], zeroed */
-static int resample(const struct frame *f, const struct axis *x, const struct axis *y, int crop, uint8_t *out,
-		    struct fr_error *err)
+static int resample(struct work *w, int crop, uint8_t *out, struct fr_error *err)
 {
-	struct ring ring = {.rows = y->taps, .len = (size_t)x->count * 3};
-	int32_t *sums = malloc(ring.len * sizeof *sums);
-
-	ring.rows_of_y = malloc((size_t)ring.rows * ring.len);
-	if (!sums || !ring.rows_of_y) {
-		free(sums);
-		free(ring.rows_of_y);
-		return fr_fail(err, FR_E_MEMORY, "no memory for %d rows of %d pixels", ring.rows, x->count);
+	w->rows = w->y.taps < w->img->h ? w->y.taps : w->img->h;
+	w->len = (size_t)w->x.count * 3;
+	w->ring = malloc((size_t)w->rows * w->len);
+	w->border_row = malloc(w->len);
+	w->sums = malloc(w->len * sizeof *w->sums);
+	if (!w->ring || !w->border_row || !w->sums)
+		return fr_fail(err, FR_E_MEMORY, "no memory for %d rows of %d pixels", w->rows, w->x.count);
+	resample_row(&w->x, NULL, w->border, w->border_row);
+	for (int i = 0; i < w->y.count; i++) {
+		fill_ring(w, w->y.start[i], w->y.start[i] + w->y.len[i]);
+		sum_rows(w, i, out + ((size_t)(w->y.skip + i) * (size_t)crop + (size_t)w->x.skip) * 3);
 	}
-	for (int i = 0; i < y->count; i++) {
-		ring_fill(&ring, f, x, y->start[i], y->start[i] + y->len[i]);
-		sum_rows(y, &ring, i, sums, out + ((size_t)(y->skip + i) * (size_t)crop + (size_t)x->skip) * 3);
-	}
-	free(sums);
-	free(ring.rows_of_y);
 	return 0;
+}
+
+/* The picture in its frame: the picture's own size, or a square with the picture in its centre. */
+static void place(struct work *w, const struct fr_image_desc *desc)
+{
+	int side = w->img->w > w->img->h ? w->img->w : w->img->h;
+
+	w->x.in = w->x.size = w->img->w;
+	w->y.in = w->y.size = w->img->h;
+	for (int c = 0; c < 3; c++)
+		w->border[c] = (uint8_t)(int)((double)desc->mean[c] * 255);
+	if (desc->fit != FR_FIT_PAD)
+		return;
+	w->x.in = w->y.in = side;
+	w->x.at = (side - w->x.size) / 2;
+	w->y.at = (side - w->y.size) / 2;
 }
 
 /* transformers: the short edge becomes `resize`, the long one int(resize * long / short). */
@@ -333,22 +326,25 @@ static int check_fit(const struct fr_image *img, const struct fr_image_desc *des
 
 int fr_image_fit(const struct fr_image *img, const struct fr_image_desc *desc, uint8_t *out, struct fr_error *err)
 {
-	struct frame f = {0};
-	struct axis x = {0}, y = {0};
+	struct work w = {.img = img};
 	int shorter, rc;
 
 	FR_TRY(check_fit(img, desc, err));
-	FR_TRY(frame_open(&f, img, desc, err));
-	shorter = f.side_w < f.side_h ? f.side_w : f.side_h;
+	place(&w, desc);
+	shorter = w.x.in < w.y.in ? w.x.in : w.y.in;
+	w.x.out = resized(w.x.in, shorter, desc->resize);
+	w.y.out = resized(w.y.in, shorter, desc->resize);
 	memset(out, 0, (size_t)desc->crop * (size_t)desc->crop * 3);
-	rc = axis_plan(&x, f.side_w, resized(f.side_w, shorter, desc->resize), desc->crop, desc->resample, err);
+	rc = axis_plan(&w.x, desc, err);
 	if (rc == 0)
-		rc = axis_plan(&y, f.side_h, resized(f.side_h, shorter, desc->resize), desc->crop, desc->resample, err);
+		rc = axis_plan(&w.y, desc, err);
 	if (rc == 0)
-		rc = resample(&f, &x, &y, desc->crop, out, err);
-	axis_free(&x);
-	axis_free(&y);
-	free(f.border);
+		rc = resample(&w, desc->crop, out, err);
+	axis_free(&w.x);
+	axis_free(&w.y);
+	free(w.ring);
+	free(w.border_row);
+	free(w.sums);
 	return rc;
 }
 
