@@ -1,6 +1,7 @@
 /* BMP of 1, 4, 8, 16, 24 and 32 bits, uncompressed or with the bit fields that Pillow knows, bottom-up or top-down.
  *
- * 5- and 6-bit channels become v * 255 / 31 (or 63) rounded down, palette entries that the file does not set are grey,
+ * 5- and 6-bit channels become v * 255 / 31 (or 63) rounded down, palette entries that the file does not set are black,
+ * beside a grey ramp grey;
  * the fourth byte is dropped. Refused by name: RLE (Pillow misreads its deltas and odd runs), embedded JPEG and PNG,
  * and the palettes on which Pillow mistakes the depth. */
 #include "decode.h"
@@ -111,8 +112,6 @@ static int read_palette(struct bmp *b, const uint8_t *bytes, size_t size, struct
 	uint32_t n = b->colours ? b->colours : 1u << b->bits;
 	int ramp = 1;
 
-	for (int i = 0; i < 256; i++)
-		memset(b->rgb[i], i, 3);
 	if (n > 256)
 		return fr_fail(err, FR_E_DAMAGED, "BMP: a palette of %u colours, expected at most 256", n);
 	for (uint32_t i = 0; i < n; i++) {
@@ -126,6 +125,8 @@ static int read_palette(struct bmp *b, const uint8_t *bytes, size_t size, struct
 			ramp &= b->rgb[i][c] == grey;
 		}
 	}
+	for (uint32_t i = n; ramp && i < 256; i++)
+		memset(b->rgb[i], (int)i, 3);
 	/* Pillow takes a grey ramp for 1 bit if it has two entries, else for 8 bits, whatever the header says. */
 	if (ramp && b->bits != (n == 2 ? 1 : 8))
 		return fr_fail(err, FR_E_FORMAT, "BMP: a grey palette of %u entries with %u bits per pixel is not read",

@@ -2,7 +2,7 @@
  * is the screen where the frame does not cover it (index 0 without one). Later frames are not looked at.
  *
  * LZW codes are read until the last pixel is written; data that end before it are an error. Palette entries that the
- * file does not set are grey. */
+ * file does not set are black; a palette that is the beginning of a grey ramp, or none at all, is the whole ramp. */
 #include "decode.h"
 
 #include <string.h>
@@ -27,6 +27,12 @@ static int truncated(const struct gif *g, const char *where, struct fr_error *er
 	return fr_fail(err, FR_E_DAMAGED, "GIF: truncated in %s, at byte %zu of %zu", where, g->at, g->size);
 }
 
+static void grey_ramp(struct gif *g)
+{
+	for (int i = 0; i < 256; i++)
+		memset(g->palette[i], i, 3);
+}
+
 static int read_palette(struct gif *g, int flags, struct fr_error *err)
 {
 	size_t len = (size_t)3 << ((flags & 7) + 1);
@@ -35,10 +41,13 @@ static int read_palette(struct gif *g, int flags, struct fr_error *err)
 		return 0;
 	if (g->size - g->at < len)
 		return truncated(g, "the palette", err);
-	for (int i = 0; i < 256; i++)
-		memset(g->palette[i], i, 3);
+	memset(g->palette, 0, sizeof g->palette);
 	memcpy(g->palette, g->bytes + g->at, len);
 	g->at += len;
+	for (int i = 0; i < (int)len; i++)
+		if (g->palette[i / 3][i % 3] != i / 3)
+			return 0;
+	grey_ramp(g);
 	return 0;
 }
 
@@ -114,9 +123,9 @@ static int next_code(struct gif *g, int width)
 		if (!g->block) {
 			if (g->at >= g->size || !(g->block = g->bytes[g->at++]))
 				return -1;
+			if (g->size - g->at < g->block)
+				return -1;
 		}
-		if (g->at >= g->size)
-			return -1;
 		g->bits |= (uint32_t)g->bytes[g->at++] << g->n_bits;
 		g->n_bits += 8;
 		g->block--;
@@ -211,8 +220,7 @@ int fr_decode_gif(const uint8_t *bytes, size_t size, uint64_t max_pixels, struct
 	const uint8_t *ground;
 	int root;
 
-	for (int i = 0; i < 256; i++)
-		memset(g.palette[i], i, 3);
+	grey_ramp(&g);
 	FR_TRY(read_headers(&g, err));
 	if (g.at >= g.size)
 		return truncated(&g, "the frame's header", err);

@@ -2,7 +2,7 @@
  * that IHDR promises, the row filters in place, then the samples as Pillow's convert("RGB") takes them.
  *
  * As there, alpha and tRNS are dropped and not blended, 16-bit colour keeps its high byte, palette entries that the
- * file does not set are grey, and of an animation the default picture is taken. The surprise is 16-bit grey: Pillow
+ * file does not set are black, and of an animation the default picture is taken. The surprise is 16-bit grey: Pillow
  * clips it to 255, so such a picture is nearly white; it is followed, with a warning. */
 #include "decode.h"
 
@@ -77,15 +77,30 @@ static int read_palette(struct png *p, const uint8_t *s, size_t len, struct fr_e
 	return 0;
 }
 
+/* What follows the image data, up to IEND: like Pillow, refuses a chunk that is cut off and reads nothing of it. */
+static int check_rest(const uint8_t *bytes, size_t size, size_t at, struct fr_error *err)
+{
+	while (at < size && size - at >= 8 && memcmp(bytes + at + 4, "IEND", 4)) {
+		uint32_t len = fr_be32(bytes + at);
+
+		if (len > size - at - 8)
+			return fr_fail(err, FR_E_DAMAGED,
+				       "PNG: truncated, the chunk at byte %zu holds %u bytes, %zu are left", at, len,
+				       size - at - 8);
+		at += len + (size_t)12;
+	}
+	return 0;
+}
+
 /* Joins the IDAT chunks from the first, which lies at `pos`, to the last of the run. */
 static int join_data(struct png *p, const uint8_t *bytes, size_t size, size_t pos, struct fr_error *err)
 {
 	size_t at = pos, total = 0, n = 0;
 
-	for (; size - at >= 12 && !memcmp(bytes + at + 4, "IDAT", 4); at += fr_be32(bytes + at) + 12u) {
+	for (; size - at >= 8 && !memcmp(bytes + at + 4, "IDAT", 4); at += fr_be32(bytes + at) + (size_t)12) {
 		uint32_t len = fr_be32(bytes + at);
 
-		if (len > size - at - 12)
+		if (size - at < 12 || len > size - at - 12)
 			return fr_fail(err, FR_E_DAMAGED,
 				       "PNG: truncated, IDAT at byte %zu holds %u bytes, %zu are left", at, len,
 				       size - at - 8);
@@ -94,15 +109,14 @@ static int join_data(struct png *p, const uint8_t *bytes, size_t size, size_t po
 		total += len;
 		n++;
 	}
-	if (size - at < 8)
-		return fr_fail(err, FR_E_DAMAGED, "PNG: truncated after IDAT, at byte %zu", size);
+	FR_TRY(check_rest(bytes, size, at, err));
 	p->data = bytes + pos + 8;
 	p->data_size = total;
 	if (n == 1)
 		return 0;
 	if (!(p->joined = malloc(total + 1)))
 		return fr_fail(err, FR_E_MEMORY, "PNG: no memory for %zu bytes of image data", total);
-	for (total = 0, at = pos; n; n--, at += fr_be32(bytes + at) + 12u) {
+	for (total = 0, at = pos; n; n--, at += fr_be32(bytes + at) + (size_t)12) {
 		memcpy(p->joined + total, bytes + at + 8, fr_be32(bytes + at));
 		total += fr_be32(bytes + at);
 	}
@@ -306,8 +320,6 @@ int fr_decode_png(const uint8_t *bytes, size_t size, uint64_t max_pixels, struct
 	struct png p = {0};
 	int rc;
 
-	for (int i = 0; i < 256; i++)
-		memset(p.palette[i], i, 3);
 	rc = read_chunks(&p, bytes, size, err);
 	if (rc == 0 && p.colour == PALETTE && !p.has_palette)
 		rc = fr_fail(err, FR_E_DAMAGED, "PNG: indexed colours without a PLTE chunk");

@@ -64,8 +64,6 @@ static int read_palette(struct tga *t, const uint8_t *bytes, size_t size, struct
 
 	if ((size_t)(t->end - t->at) < (size_t)n * (size_t)entry)
 		return truncated(size, err);
-	for (uint32_t i = 0; i < 256; i++)
-		memset(t->palette[i], i < first ? 0 : (int)i, 3);
 	for (uint32_t i = 0; i < n; i++, t->at += entry)
 		colour(t->at, entry, t->palette[first + i]);
 	return 0;
