@@ -33,8 +33,8 @@ export B
 
 all: fr-run libfr-run.a
 
-# Levels: one source file per level with its own flags.
-$B/kernels/cpu/ukr_avx2.o $B/kernels/cpu/ukr_avx2_peak.o: ARCH := -mavx2 -mfma -mf16c
+# Levels: the source files of a level (ukr_LEVEL*.c) with their own flags.
+$(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx2*.c)): ARCH := -mavx2 -mfma -mf16c
 
 $B/%.o: %.c
 	@mkdir -p $(@D)

@@ -214,12 +214,13 @@ static void decode_heads(const struct attn *t, int r, int head, int heads, const
 
 	for (int h = 0; h < heads; h++)
 		m[h] = -INFINITY;
+	u->gemv_pack[t->dtype](heads, hd, a->q + at, (size_t)hd, b->k);
 	memset(a->y + at, 0, (size_t)heads * (size_t)hd * sizeof(float));
 	for (int chunk = 0; chunk < kv_rows; chunk += CHUNK) {
 		int n = fr_min(CHUNK, kv_rows - chunk);
 		size_t first = (size_t)chunk * src.stride * bytes;
 
-		u->gemv[t->dtype](heads, n, hd, a->q + at, (size_t)hd, src.k + first, src.stride, b->s, CHUNK);
+		u->gemv[t->dtype](heads, n, hd, b->k, src.k + first, src.stride, b->s, CHUNK);
 		for (int h = 0; h < heads; h++) {
 			float *s = b->s + (size_t)h * CHUNK, *o = a->y + at + (size_t)h * (size_t)hd;
 

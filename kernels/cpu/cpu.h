@@ -24,8 +24,8 @@ struct fr_cpu {
 	float *scratch; /* [threads, scratch_floats] */
 	size_t scratch_floats;
 };
-/* Enough for FR_MAX_MR rows of FR_MAX_COLS; 32 MiB, of which only what is used becomes real memory. */
-#define FR_PACK_FLOATS ((size_t)FR_MAX_MR * FR_MAX_COLS)
+/* Enough for FR_MAX_MR rows of FR_MAX_COLS in two types; 64 MiB, of which only what is used becomes real memory. */
+#define FR_PACK_FLOATS ((size_t)2 * FR_MAX_MR * FR_MAX_COLS)
 /* Rows whose sums a worker keeps at once. */
 #define FR_ROW_BLOCK 768
 

@@ -1,12 +1,14 @@
 /* Matrix products of the decode phase: few rows, each weight read once from memory where it lies.
  *
- * A job takes some weight rows and runs them against groups of up to 16 rows of x; a second group finds its weights in
- * the cache. The order of a sum (32 lanes) does not depend on the grouping. */
+ * Rows of x go in groups of 16, packed once in the micro-kernel's order. A job takes some weight rows and runs them
+ * against all groups; after the first it finds them in the cache. The order of a sum (32 lanes) does not depend on the
+ * grouping. */
 #include "cpu.h"
 
 #include <assert.h>
 
 #define MAX_COLS 96 /* weight rows of a job */
+#define HALF (FR_MAX_GEMV_ROWS * MAX_COLS)
 
 struct gemv {
 	const struct fr_cpu *cpu;
@@ -15,7 +17,9 @@ struct gemv {
 	size_t ldx;
 	struct fr_mat w[2]; /* w[1] of a gated product */
 	int mats;
-	int cols; /* weight rows of a job */
+	int cols;      /* weight rows of a job */
+	size_t packed; /* floats of a packed row of x */
+	int copies;    /* packed copies of x */
 	const float *bias, *scale, *residual;
 	enum fr_act act;
 	float *y;
@@ -24,16 +28,53 @@ struct gemv {
 size_t fr_gemv_scratch(const struct fr_ukr *u)
 {
 	(void)u;
-	return 2 * (size_t)FR_MAX_GEMV_ROWS * MAX_COLS;
+	return 2 * (size_t)HALF;
 }
 
+static size_t packed_row(int k)
+{
+	return (size_t)fr_ceil_div(k, 32) * 32;
+}
+
+/* The packed rows for matrix m: both halves of a gated product use one copy unless their types differ. */
+static float *packed_rows(const struct gemv *g, int m)
+{
+	return g->cpu->a + (size_t)(m % g->copies) * (size_t)g->rows * g->packed;
+}
+
+/* Job i: group i / copies of rows into the shared packed copy i % copies. */
+static void pack_group(void *arg, int i, int worker)
+{
+	const struct gemv *g = arg;
+	int first = i / g->copies * FR_MAX_GEMV_ROWS, m = i % g->copies;
+
+	(void)worker;
+	g->cpu->u.gemv_pack[g->w[m].dtype](fr_min(FR_MAX_GEMV_ROWS, g->rows - first), g->w[m].cols,
+					   g->x + (size_t)first * g->ldx, g->ldx,
+					   packed_rows(g, m) + (size_t)first * g->packed);
+}
+
+static void finish_group(const struct gemv *g, int row, int rows, int n0, int n, const float *c)
+{
+	const struct fr_ukr *u = &g->cpu->u;
+
+	for (int r = 0; r < rows; r++, c += MAX_COLS) {
+		size_t at = (size_t)(row + r) * (size_t)g->w[0].rows + (size_t)n0;
+
+		if (g->mats == 2)
+			u->glu(n, c, c + HALF, g->y + at);
+		else
+			u->finish(n, c, g->bias ? g->bias + n0 : NULL, g->act, g->scale ? g->scale + n0 : NULL,
+				  g->residual ? g->residual + at : NULL, g->y + at);
+	}
+}
+
+/* Job i: weight rows i * cols and on, against all groups. */
 static void multiply(void *arg, int i, int worker)
 {
 	const struct gemv *g = arg;
-	const struct fr_ukr *u = &g->cpu->u;
 	int n0 = i * g->cols, n = fr_min(g->cols, g->w[0].rows - n0), k = g->w[0].cols;
 	float *c = fr_cpu_scratch(g->cpu, worker);
-	size_t half = (size_t)FR_MAX_GEMV_ROWS * MAX_COLS;
 
 	for (int row = 0; row < g->rows; row += FR_MAX_GEMV_ROWS) {
 		int rows = fr_min(FR_MAX_GEMV_ROWS, g->rows - row);
@@ -42,38 +83,41 @@ static void multiply(void *arg, int i, int worker)
 			const struct fr_mat *w = &g->w[m];
 			size_t first = (size_t)n0 * (size_t)k * (size_t)fr_dtypes[w->dtype].bytes;
 
-			u->gemv[w->dtype](rows, n, k, g->x + (size_t)row * g->ldx, g->ldx,
-					  (const char *)w->data + first, (size_t)k, c + (size_t)m * half, MAX_COLS);
+			g->cpu->u.gemv[w->dtype](rows, n, k, packed_rows(g, m) + (size_t)row * g->packed,
+						 (const char *)w->data + first, (size_t)k, c + m * HALF, MAX_COLS);
 		}
-		for (int r = 0; r < rows; r++) {
-			size_t at = (size_t)(row + r) * (size_t)g->w[0].rows + (size_t)n0;
-			const float *cr = c + (size_t)r * MAX_COLS;
-
-			if (g->mats == 2)
-				u->glu(n, cr, cr + half, g->y + at);
-			else
-				u->finish(n, cr, g->bias ? g->bias + n0 : NULL, g->act, g->scale ? g->scale + n0 : NULL,
-					  g->residual ? g->residual + at : NULL, g->y + at);
-		}
+		finish_group(g, row, rows, n0, n, c);
 	}
 }
 
-static void run(struct fr_cpu *cpu, struct gemv *g)
+static void run(struct fr_cpu *cpu, struct gemv *g, int rows)
 {
-	int n = g->w[0].rows, tile = cpu->u.gemv_cols, threads = fr_pool_threads(cpu->pool);
+	int n = g->w[0].rows, k = g->w[0].cols, tile = cpu->u.gemv_cols, threads = fr_pool_threads(cpu->pool);
 	int cols = fr_ceil_div(fr_ceil_div(n, 16 * threads), tile) * tile;
+	int copies = g->mats == 2 && g->w[1].dtype != g->w[0].dtype ? 2 : 1;
+	int room = (int)(FR_PACK_FLOATS / packed_row(k)) / (copies * FR_MAX_GEMV_ROWS) * FR_MAX_GEMV_ROWS;
 
-	assert(g->w[0].cols > 0 && g->w[0].cols <= FR_MAX_COLS && cpu->u.gemv[g->w[0].dtype]);
+	assert(k > 0 && k <= FR_MAX_COLS && cpu->u.gemv[g->w[0].dtype]);
 	g->cpu = cpu;
+	g->packed = packed_row(k);
+	g->copies = copies;
 	g->cols = fr_min(cols, MAX_COLS / tile * tile);
-	if (g->rows > 0)
-		fr_pool_run(cpu->pool, fr_ceil_div(n, g->cols), multiply, g);
+	for (int r = 0; r < rows; r += room) {
+		struct gemv part = *g;
+
+		part.rows = fr_min(room, rows - r);
+		part.x = g->x + (size_t)r * g->ldx;
+		part.y = g->y + (size_t)r * (size_t)n;
+		if (g->residual)
+			part.residual = g->residual + (size_t)r * (size_t)n;
+		fr_pool_run(cpu->pool, fr_ceil_div(part.rows, FR_MAX_GEMV_ROWS) * copies, pack_group, &part);
+		fr_pool_run(cpu->pool, fr_ceil_div(n, g->cols), multiply, &part);
+	}
 }
 
 void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a)
 {
 	struct gemv g = {
-		.rows = a->rows,
 		.x = a->x,
 		.ldx = a->x_stride ? a->x_stride : (size_t)a->w.cols,
 		.w = {a->w},
@@ -85,13 +129,12 @@ void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a)
 		.y = a->y,
 	};
 
-	run(cpu, &g);
+	run(cpu, &g, a->rows);
 }
 
 void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a)
 {
 	struct gemv g = {
-		.rows = a->rows,
 		.x = a->x,
 		.ldx = (size_t)a->gate.cols,
 		.w = {a->gate, a->up},
@@ -100,5 +143,5 @@ void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a)
 	};
 
 	assert(a->up.rows == a->gate.rows && a->up.cols == a->gate.cols);
-	run(cpu, &g);
+	run(cpu, &g, a->rows);
 }

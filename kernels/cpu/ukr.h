@@ -14,9 +14,9 @@
 
 /* w: n rows of k weights, ldw elements apart; n <= nr. b [k, nr]: b[i, j] = w[j, i], columns n..nr-1 zero. */
 typedef void fr_pack_fn(int n, int k, const void *w, size_t ldw, float *b);
-/* y[r * ldy + c] = lane(x[r * ldx ..], w[c * ldw ..]) over k, r < rows <= FR_MAX_GEMV_ROWS, c < cols. Reads w once. */
-typedef void fr_gemv_fn(int rows, int cols, int k, const float *x, size_t ldx, const void *w, size_t ldw, float *y,
-			size_t ldy);
+/* y[r * ldy + c] = lane(x[r], w[c * ldw ..]) over k, r < rows <= FR_MAX_GEMV_ROWS, c < cols; x as gemv_pack of this
+ * dtype left it. Reads w once from memory. */
+typedef void fr_gemv_fn(int rows, int cols, int k, const float *x, const void *w, size_t ldw, float *y, size_t ldy);
 /* for j < n in order: o[d] = fma(p[j], v[j * ldv + d], o[d]), d < dim. */
 typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ldv, float *o);
 
@@ -33,6 +33,8 @@ struct fr_ukr {
 	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */
 	fr_pack_fn *pack_rows[FR_DTYPES]; /* values: w has k rows of n elements, b[i, j] = w[i, j] */
 
+	/* rows of x, ldx apart, into dst [rows, k rounded up to a multiple of 32] in the order that gemv wants. */
+	void (*gemv_pack[FR_DTYPES])(int rows, int k, const float *x, size_t ldx, float *dst);
 	fr_gemv_fn *gemv[FR_DTYPES];
 	int gemv_cols; /* weight rows of a tile: jobs take multiples of it */
 	fr_axpy_fn *axpy[FR_DTYPES];

@@ -52,16 +52,23 @@ static float join_lanes(float lane[32])
 	return lane[0];
 }
 
-static inline void gemv(enum fr_dtype dtype, int rows, int cols, int k, const float *x, size_t ldx, const void *w,
-			size_t ldw, float *y, size_t ldy)
+static void gemv_pack(int rows, int k, const float *x, size_t ldx, float *dst)
+{
+	for (int r = 0; r < rows; r++)
+		memcpy(dst + (size_t)r * (size_t)k, x + (size_t)r * ldx, (size_t)k * sizeof *dst);
+}
+
+static inline void gemv(enum fr_dtype dtype, int rows, int cols, int k, const float *x, const void *w, size_t ldw,
+			float *y, size_t ldy)
 {
 	for (int c = 0; c < cols; c++)
 		for (int r = 0; r < rows; r++) {
+			const float *xr = x + (size_t)r * (size_t)k;
 			float lane[32] = {0};
 
 			for (int i = 0; i < k; i++)
-				lane[i % 32] = fmaf(x[(size_t)r * ldx + (size_t)i],
-						    element(dtype, w, (size_t)c * ldw + (size_t)i), lane[i % 32]);
+				lane[i % 32] =
+					fmaf(xr[i], element(dtype, w, (size_t)c * ldw + (size_t)i), lane[i % 32]);
 			y[(size_t)r * ldy + (size_t)c] = join_lanes(lane);
 		}
 }
@@ -88,10 +95,10 @@ static inline void widen(enum fr_dtype dtype, int n, const void *src, float *dst
 	{                                                                                                              \
 		pack_rows(DTYPE, n, k, w, ldw, b);                                                                     \
 	}                                                                                                              \
-	static void gemv_##name(int rows, int cols, int k, const float *x, size_t ldx, const void *w, size_t ldw,      \
-				float *y, size_t ldy)                                                                  \
+	static void gemv_##name(int rows, int cols, int k, const float *x, const void *w, size_t ldw, float *y,        \
+				size_t ldy)                                                                            \
 	{                                                                                                              \
-		gemv(DTYPE, rows, cols, k, x, ldx, w, ldw, y, ldy);                                                    \
+		gemv(DTYPE, rows, cols, k, x, w, ldw, y, ldy);                                                         \
 	}                                                                                                              \
 	static void axpy_##name(int n, int dim, const float *p, const void *v, size_t ldv, float *o)                   \
 	{                                                                                                              \
@@ -142,7 +149,7 @@ static void norm(int dim, const float *x, const float *weight, const float *bias
 
 	for (int i = 0; i < dim; i++)
 		y[i] = bias ? x[i] - mean : x[i];
-	gemv(FR_F32, 1, 1, dim, y, 0, y, 0, &square, 0);
+	gemv(FR_F32, 1, 1, dim, y, y, 0, &square, 0);
 	inv = 1.0f / sqrtf(square / (float)dim + eps);
 	for (int i = 0; i < dim; i++)
 		y[i] = bias ? fmaf(y[i] * inv, weight[i], bias[i]) : y[i] * inv * weight[i];
@@ -212,6 +219,7 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.nc = 4 * NR,
 		.pack = {[FR_F32] = pack_f32, [FR_F16] = pack_f16, [FR_BF16] = pack_bf16},
 		.pack_rows = {[FR_F32] = pack_rows_f32, [FR_F16] = pack_rows_f16, [FR_BF16] = pack_rows_bf16},
+		.gemv_pack = {[FR_F32] = gemv_pack, [FR_F16] = gemv_pack, [FR_BF16] = gemv_pack},
 		.gemv = {[FR_F32] = gemv_f32, [FR_F16] = gemv_f16, [FR_BF16] = gemv_bf16},
 		.gemv_cols = 1,
 		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},

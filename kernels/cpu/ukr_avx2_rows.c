@@ -1,0 +1,228 @@
+/* The avx2 level's entries for single rows: epilogues, norms, rotation, softmax, and exp, erf and the activations as
+ * lane twins of kernels/math.h. */
+#include "ukr_avx2.h"
+#include "../math.h"
+
+/* ---- kernels/math.h, eight at a time ---------------------------------------------------------------------------- */
+
+INLINE __m256 exp8(__m256 x)
+{
+	const __m256i bias = _mm256_set1_epi32(127);
+	__m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(FR_EXP_LOG2E), _mm256_set1_ps(FR_EXP_ROUND));
+	__m256 n = _mm256_sub_ps(t, _mm256_set1_ps(FR_EXP_ROUND));
+	__m256i i = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32((int)FR_EXP_ROUND_BITS));
+	__m256i h = _mm256_srai_epi32(i, 1);
+	__m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(h, bias), 23));
+	__m256 hi = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(i, h), bias), 23));
+	__m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-FR_EXP_LN2_HI), x);
+	__m256 q, p, y;
+
+	r = _mm256_fmadd_ps(n, _mm256_set1_ps(-FR_EXP_LN2_LO), r);
+	q = _mm256_fmadd_ps(_mm256_set1_ps(FR_EXP_6), r, _mm256_set1_ps(FR_EXP_5));
+	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_4));
+	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_3));
+	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_2));
+	p = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r), _mm256_set1_ps(1.0f));
+	y = _mm256_mul_ps(_mm256_mul_ps(p, lo), hi);
+	y = _mm256_blendv_ps(y, _mm256_setzero_ps(), _mm256_cmp_ps(x, _mm256_set1_ps(FR_EXP_LO), _CMP_LT_OQ));
+	return _mm256_blendv_ps(y, _mm256_set1_ps(INFINITY), _mm256_cmp_ps(x, _mm256_set1_ps(FR_EXP_HI), _CMP_GT_OQ));
+}
+
+INLINE __m256 negate8(__m256 x)
+{
+	return _mm256_xor_ps(x, _mm256_set1_ps(-0.0f));
+}
+
+INLINE __m256 sigmoid8(__m256 x)
+{
+	const __m256 one = _mm256_set1_ps(1.0f);
+
+	return _mm256_div_ps(one, _mm256_add_ps(one, exp8(negate8(x))));
+}
+
+INLINE __m256 erf8(__m256 x)
+{
+	static const float near[6] = {FR_ERF_NEAR_5, FR_ERF_NEAR_4, FR_ERF_NEAR_3,
+				      FR_ERF_NEAR_2, FR_ERF_NEAR_1, FR_ERF_NEAR_0};
+	static const float far[7] = {FR_ERF_FAR_6, FR_ERF_FAR_5, FR_ERF_FAR_4, FR_ERF_FAR_3,
+				     FR_ERF_FAR_2, FR_ERF_FAR_1, FR_ERF_FAR_0};
+	const __m256 top = _mm256_set1_ps(FR_ERF_TOP);
+	__m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f)), a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+	__m256 z = _mm256_mul_ps(a, a), p = _mm256_set1_ps(FR_ERF_NEAR_6);
+	__m256 b = _mm256_blendv_ps(a, top, _mm256_cmp_ps(a, top, _CMP_GT_OQ)), s = _mm256_set1_ps(FR_ERF_FAR_7);
+	__m256 u, v, y;
+
+	UNROLL for (int i = 0; i < 6; i++) p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(near[i]));
+	UNROLL for (int i = 0; i < 7; i++) s = _mm256_fmadd_ps(s, b, _mm256_set1_ps(far[i]));
+	u = _mm256_fmadd_ps(a, p, a);
+	v = _mm256_sub_ps(_mm256_set1_ps(1.0f), exp8(negate8(_mm256_fmadd_ps(b, s, b))));
+	y = _mm256_blendv_ps(v, u, _mm256_cmp_ps(a, _mm256_set1_ps(FR_ERF_SPLIT), _CMP_LT_OQ));
+	return _mm256_or_ps(y, sign);
+}
+
+INLINE __m256 act8(enum fr_act act, __m256 x)
+{
+	switch (act) {
+	case FR_ACT_QUICK_GELU:
+		return _mm256_mul_ps(x, sigmoid8(_mm256_mul_ps(_mm256_set1_ps(1.702f), x)));
+	case FR_ACT_GELU:
+		return _mm256_mul_ps(
+			_mm256_mul_ps(_mm256_set1_ps(0.5f), x),
+			_mm256_add_ps(_mm256_set1_ps(1.0f), erf8(_mm256_mul_ps(x, _mm256_set1_ps(0x1.6a09e6p-1f)))));
+	case FR_ACT_SILU:
+		return _mm256_mul_ps(x, sigmoid8(x));
+	default:
+		return x;
+	}
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
+INLINE __m256 row8(const float *p, int i, int n)
+{
+	return load_upto8(FR_F32, p, (size_t)i, n - i);
+}
+
+INLINE void finish_act(enum fr_act act, int n, const float *c, const float *bias, const float *scale,
+		       const float *residual, float *y)
+{
+	for (int i = 0; i < n; i += 8) {
+		__m256 v = row8(c, i, n);
+
+		if (bias)
+			v = _mm256_add_ps(v, row8(bias, i, n));
+		v = act8(act, v);
+		if (scale)
+			v = _mm256_mul_ps(v, row8(scale, i, n));
+		if (residual)
+			v = _mm256_add_ps(v, row8(residual, i, n));
+		store_upto8(y + i, n - i, v);
+	}
+}
+
+static void finish(int n, const float *c, const float *bias, enum fr_act act, const float *scale, const float *residual,
+		   float *y)
+{
+	if (act == FR_ACT_QUICK_GELU)
+		finish_act(FR_ACT_QUICK_GELU, n, c, bias, scale, residual, y);
+	else if (act == FR_ACT_GELU)
+		finish_act(FR_ACT_GELU, n, c, bias, scale, residual, y);
+	else if (act == FR_ACT_SILU)
+		finish_act(FR_ACT_SILU, n, c, bias, scale, residual, y);
+	else
+		finish_act(FR_ACT_NONE, n, c, bias, scale, residual, y);
+}
+
+static void glu(int n, const float *gate, const float *up, float *y)
+{
+	for (int i = 0; i < n; i += 8)
+		store_upto8(y + i, n - i, _mm256_mul_ps(act8(FR_ACT_SILU, row8(gate, i, n)), row8(up, i, n)));
+}
+
+/* lanesum(x), or lane(x, x) where `square`. */
+INLINE float lane_total(const int square, int n, const float *x)
+{
+	__m256 acc[4];
+
+	UNROLL for (int g = 0; g < 4; g++) acc[g] = _mm256_setzero_ps();
+	for (int i = 0; i < n; i += 32)
+		UNROLL for (int g = 0; g < 4; g++)
+		{
+			int left = n - i - 8 * g;
+
+			if (left > 0) {
+				__m256 v = row8(x, i + 8 * g, n);
+
+				v = square ? _mm256_fmadd_ps(v, v, acc[g]) : _mm256_add_ps(acc[g], v);
+				acc[g] = keep_rest(acc[g], v, left);
+			}
+		}
+	return join_lanes(1, acc, 0);
+}
+
+static void norm(int dim, const float *x, const float *weight, const float *bias, float eps, float *y)
+{
+	__m256 inv;
+
+	if (bias) {
+		__m256 mean = _mm256_set1_ps(lane_total(0, dim, x) / (float)dim);
+
+		for (int i = 0; i < dim; i += 8)
+			store_upto8(y + i, dim - i, _mm256_sub_ps(row8(x, i, dim), mean));
+		x = y;
+	}
+	inv = _mm256_set1_ps(1.0f / sqrtf(lane_total(1, dim, x) / (float)dim + eps));
+	for (int i = 0; i < dim; i += 8) {
+		__m256 v = _mm256_mul_ps(row8(x, i, dim), inv), w = row8(weight, i, dim);
+
+		store_upto8(y + i, dim - i, bias ? _mm256_fmadd_ps(v, w, row8(bias, i, dim)) : _mm256_mul_ps(v, w));
+	}
+}
+
+static void rotate(int half, float *x, const float *cos, const float *sin)
+{
+	for (int i = 0; i < half; i += 8) {
+		__m256 a = row8(x, i, half), b = row8(x + half, i, half), c = row8(cos, i, half),
+		       s = row8(sin, i, half);
+
+		store_upto8(x + i, half - i, _mm256_fmadd_ps(a, c, negate8(_mm256_mul_ps(b, s))));
+		store_upto8(x + half + i, half - i, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
+	}
+}
+
+static float softmax(int n, float *s, float scale, const float *bias, float *m, float *l)
+{
+	__m256 top = _mm256_set1_ps(*m);
+	float lane[8], highest = *m, fade;
+
+	for (int i = 0; i < n; i += 8) {
+		__m256 v = _mm256_mul_ps(row8(s, i, n), _mm256_set1_ps(scale));
+
+		if (bias)
+			v = _mm256_add_ps(v, row8(bias, i, n));
+		store_upto8(s + i, n - i, v);
+		top = keep_rest(top, _mm256_max_ps(v, top), n - i);
+	}
+	_mm256_storeu_ps(lane, top);
+	for (int i = 0; i < 8; i++)
+		highest = lane[i] > highest ? lane[i] : highest;
+	for (int i = 0; i < n; i += 8)
+		store_upto8(s + i, n - i, exp8(_mm256_sub_ps(row8(s, i, n), _mm256_set1_ps(highest))));
+	fade = fr_exp(*m - highest);
+	*l = fmaf(*l, fade, lane_total(0, n, s));
+	*m = highest;
+	return fade;
+}
+
+static void scale_by(int n, float *x, float a)
+{
+	for (int i = 0; i < n; i += 8)
+		store_upto8(x + i, n - i, _mm256_mul_ps(row8(x, i, n), _mm256_set1_ps(a)));
+}
+
+static void divide_by(int n, float *x, float a)
+{
+	for (int i = 0; i < n; i += 8)
+		store_upto8(x + i, n - i, _mm256_div_ps(row8(x, i, n), _mm256_set1_ps(a)));
+}
+
+static void narrow_f16(int n, const float *src, void *dst)
+{
+	for (int i = 0; i < n; i += 8) {
+		__m128i h = _mm256_cvtps_ph(row8(src, i, n), _MM_FROUND_TO_NEAREST_INT);
+
+		memcpy((uint16_t *)dst + i, &h, n - i < 8 ? (size_t)(n - i) * 2 : sizeof h);
+	}
+}
+
+void fr_ukr_avx2_rows(struct fr_ukr *u)
+{
+	u->finish = finish;
+	u->glu = glu;
+	u->norm = norm;
+	u->rotate = rotate;
+	u->softmax = softmax;
+	u->scale = scale_by;
+	u->divide = divide_by;
+	u->narrow[FR_F16] = narrow_f16;
+}
