@@ -413,17 +413,25 @@ static void test_long_run(void)
 	free(model.at);
 }
 
-static void test_golden_time(void)
+/* The two forms of one vocabulary: the scores of tokenizer.model must give the very merges of tokenizer.json. */
+static void test_forms(void)
 {
-	struct bytes model = read_file(GOLDEN "tokenizer.model");
-	struct fr_tokenizer *tok = NULL;
+	struct bytes model = read_file(GOLDEN "tokenizer.model"), json = read_file(GOLDEN "tokenizer.json");
+	struct fr_tokenizer *a = NULL, *b = NULL;
 
-	if (fr_tokenizer_from_model((uint8_t *)model.at, model.n, NULL, 0, NULL, 0, &tok, NULL))
-		test_fail("bounded/tokenizer/golden", "not read");
-	else
-		check_time(tok, "golden", 1 << 18);
-	fr_tokenizer_free(tok);
+	if (fr_tokenizer_from_model((uint8_t *)model.at, model.n, NULL, 0, NULL, 0, &a, NULL) ||
+	    fr_tokenizer_from_json((uint8_t *)json.at, json.n, NULL, 0, &b, NULL)) {
+		test_fail("exact/tokenizer/forms", "not read");
+	} else {
+		CHECK("exact/tokenizer/forms: pieces, flags and every merge are the same",
+		      fr_tokenizer_fingerprint(a) == fr_tokenizer_fingerprint(b), "%016llx and %016llx",
+		      (unsigned long long)fr_tokenizer_fingerprint(a), (unsigned long long)fr_tokenizer_fingerprint(b));
+		check_time(a, "golden", 1 << 18);
+	}
+	fr_tokenizer_free(a);
+	fr_tokenizer_free(b);
 	free(model.at);
+	free(json.at);
 }
 
 /* tests/tokenizer DIR: for tests/oracle/tokenizer.py --compare. Records (u32 length, text) from stdin; for each, to
@@ -462,7 +470,7 @@ int main(int argc, char **argv)
 		return answer_records(argv[1]);
 	test_goldens();
 	test_long_run();
-	test_golden_time();
+	test_forms();
 	test_demo();
 	test_llama();
 	return test_done();

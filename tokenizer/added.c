@@ -228,7 +228,7 @@ int fr_added_split(const struct fr_tokenizer *tok, const struct fr_trie *trie, c
 		if (flags & FR_TOKEN_SINGLE_WORD && (is_word_before(text, start) || is_word_at(text, stop, n)))
 			continue;
 		if (flags & FR_TOKEN_LSTRIP)
-			start = start > done ? spaces_before(text, done, start) : done;
+			start = spaces_before(text, done, start);
 		if (flags & FR_TOKEN_RSTRIP) {
 			/* Inside spaces already walked over, their end is known: no run is walked twice. */
 			stop = stop < spaces_end ? spaces_end : spaces_after(text, stop, n);

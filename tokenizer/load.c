@@ -250,10 +250,9 @@ static uint64_t mix_number(uint64_t hash, uint64_t number)
 	return mix(hash, bytes, sizeof bytes);
 }
 
-/* Two pairs that give the same piece in the same order give the same ids, so of a merge its result's place counts. */
 uint64_t fr_tokenizer_fingerprint(const struct fr_tokenizer *tok)
 {
-	uint64_t hash = UINT64_C(0xCBF29CE484222325);
+	uint64_t hash = UINT64_C(0xCBF29CE484222325), pairs = 0;
 	const int settings[] = {tok->n_model,  tok->unk,	   tok->bos,	tok->eos,	tok->byte_fallback,
 				tok->fuse_unk, tok->ignore_merges, tok->prefix, tok->metaspace, tok->split,
 				tok->strip,    tok->n_before,	   tok->n_after};
@@ -273,5 +272,8 @@ uint64_t fr_tokenizer_fingerprint(const struct fr_tokenizer *tok)
 	}
 	for (size_t i = 0; i < tok->n_merges; i++)
 		hash = mix_number(hash, (uint64_t)tok->merged[i]);
-	return hash;
+	for (size_t i = 0; i <= tok->merges.mask; i++) /* a sum, because the slots' order depends on the reader */
+		if (tok->merges.slot[i].value != UINT32_MAX)
+			pairs += mix_number(mix_number(0, tok->merges.slot[i].key), tok->merges.slot[i].value);
+	return mix_number(hash, pairs);
 }

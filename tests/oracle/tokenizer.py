@@ -71,7 +71,8 @@ def config(n, **more):
 ODD = [token("<mask>", lstrip=True), token("[R]", rstrip=True), token("[B]", lstrip=True, rstrip=True, special=True),
        token("real", single_word=True), token("<a>"), token("<a><b>"), token("<a>x"), token("x<im", special=True),
        token("norm", normalized=True), token("is fake", normalized=True), token("  two"), token("[W]", lstrip=True,
-       rstrip=True, single_word=True), token("▁up"), token("<0x41>"), token("ñ", normalized=True, single_word=True)]
+       rstrip=True, single_word=True), token("▁up"), token("<0x41>"), token("ñ", normalized=True, single_word=True),
+       token("so▁it", normalized=True), token("so it", normalized=True, special=True)]  # one spelling once normalised
 
 TEXTS = ["", " ", "  ", "   ", "\n", "\t", "\0", "a", " a", "a ", " real", "real", "fake", "\u2581", "\u2581\u2581", " \u2581",
          "\u2581a", "a\u2581", "\u2581 a", "a \u2581 b", "<image>\nDoes the image looks real/fake?", "USER: <image>\n",
@@ -94,7 +95,8 @@ TEXTS = ["", " ", "  ", "   ", "\n", "\t", "\0", "a", " a", "a ", " real", "real
          "\u0301real", "real\u0301", "real\u200d", "realreal", "real real", "<a>", "<a><b>", "<a><a><b>", "<a>x", "<a>x<im", "<a>x<image>",
          "x<im", "x<image>", "ax<im", "x<i", "norm", " norm", "a norm b", "anorm", "normnorm", "<s>norm", "norm<s>norm",
          "is fake", "this is fake", " is fake", "<s>is fake", "  two", "a  two", "a   two", " two", "[R]   two", "[W]", "a [W] b", "a[W]b",
-         " [W][W] ", "a [W]", "\u2581up", " up", "look up", "look\u2581up", "up", "<image>\u2581up", "ñ", "aña", "a ñ b", "<s>ñ", " ñ"]
+         " [W][W] ", "a [W]", "\u2581up", " up", "look up", "look\u2581up", "up", "<image>\u2581up", "ñ", "aña", "a ñ b", "<s>ñ", " ñ", "so it", " so it", "so\u2581it",
+         "and so it", "<s>so it"]
 
 
 def random_texts(n, rng):
@@ -127,7 +129,7 @@ def variants(base, n):
     yield "model-no-prefix", "model", {}, {"config": dict(c, legacy=True, add_prefix_space=False)}
     yield "model-never", "model", {}, {"config": dict(c, legacy=False, add_prefix_space=False, add_bos_token=False)}
     yield "model-added", "model", {}, {
-        "config": {"pad_token": "<pad>", "bos_token": {"__type": "AddedToken", **token("<s>")}, "add_eos_token": True},
+        "config": {"pad_token": "<pad>", "bos_token": {"__type": "AddedToken", **token("<s>", lstrip=True)}, "add_eos_token": True},
         "added": {"<image>": n, "<pad>": n + 1, "norm": n + 2}}
     yield "model-specials", "model", {}, {
         "config": {"legacy": False}, "added": {"<image>": n, "<pad>": n + 1},
