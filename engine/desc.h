@@ -68,7 +68,8 @@ struct fr_model_desc {
 /* From the bytes of the three files; preprocessor and generation may be NULL (their defaults hold). */
 int fr_desc_parse(const uint8_t *config, size_t config_size, const uint8_t *preprocessor, size_t preprocessor_size,
 		  const uint8_t *generation, size_t generation_size, struct fr_model_desc *out, struct fr_error *err);
-/* The same from a source's members, with the source's name filled in. */
+/* The same from a source's members, with the source's name filled in; without a preprocessor_config.json the image
+ * processor inside processor_config.json counts, where transformers 5.x may put it. */
 int fr_desc_open(struct fr_source *src, struct fr_model_desc *out, struct fr_error *err);
 
 #endif

@@ -428,25 +428,45 @@ static int describe(struct fr_json top, struct fr_json preprocessor, struct fr_j
 	return 0;
 }
 
+enum { CONFIG, PREPROCESSOR, GENERATION, PROCESSOR, FILES };
+static const char *const file_names[FILES] = {
+	[CONFIG] = "config.json",
+	[PREPROCESSOR] = "preprocessor_config.json",
+	[GENERATION] = "generation_config.json",
+	[PROCESSOR] = "processor_config.json",
+};
+
+/* bytes NULL: the file is not there. transformers 5.x may save the image processor as a part of processor_config.json
+ * instead of a file of its own; in 4.x that file says nothing about pixels. */
+static int parse(const uint8_t *const bytes[FILES], const size_t size[FILES], struct fr_model_desc *out,
+		 struct fr_error *err)
+{
+	cJSON *root[FILES] = {NULL};
+	struct fr_json file[FILES];
+	int rc = 0;
+
+	memset(out, 0, sizeof *out);
+	for (int i = 0; i < FILES && rc == 0; i++) {
+		if (bytes[i])
+			rc = fr_json_parse(bytes[i], size[i], file_names[i], &root[i], err);
+		file[i] = (struct fr_json){root[i], file_names[i]};
+	}
+	if (rc == 0 && !bytes[PREPROCESSOR])
+		rc = fr_json_object(file[PROCESSOR], "image_processor", &file[PREPROCESSOR], err);
+	if (rc == 0)
+		rc = describe(file[CONFIG], file[PREPROCESSOR], file[GENERATION], out, err);
+	for (int i = 0; i < FILES; i++)
+		cJSON_Delete(root[i]);
+	return rc;
+}
+
 int fr_desc_parse(const uint8_t *config, size_t config_size, const uint8_t *preprocessor, size_t preprocessor_size,
 		  const uint8_t *generation, size_t generation_size, struct fr_model_desc *out, struct fr_error *err)
 {
-	cJSON *top = NULL, *pre = NULL, *gen = NULL;
-	int rc;
+	const uint8_t *const bytes[FILES] = {config, preprocessor, generation, NULL};
+	const size_t size[FILES] = {config_size, preprocessor_size, generation_size, 0};
 
-	memset(out, 0, sizeof *out);
-	rc = fr_json_parse(config, config_size, "config.json", &top, err);
-	if (rc == 0 && preprocessor)
-		rc = fr_json_parse(preprocessor, preprocessor_size, "preprocessor_config.json", &pre, err);
-	if (rc == 0 && generation)
-		rc = fr_json_parse(generation, generation_size, "generation_config.json", &gen, err);
-	if (rc == 0)
-		rc = describe((struct fr_json){top, "config.json"}, (struct fr_json){pre, "preprocessor_config.json"},
-			      (struct fr_json){gen, "generation_config.json"}, out, err);
-	cJSON_Delete(top);
-	cJSON_Delete(pre);
-	cJSON_Delete(gen);
-	return rc;
+	return parse(bytes, size, out, err);
 }
 
 /* The directory's own name, "." and ".." resolved. */
@@ -461,19 +481,20 @@ static void name_after(const char *path, char *name, size_t size)
 
 int fr_desc_open(struct fr_source *src, struct fr_model_desc *out, struct fr_error *err)
 {
-	static const char *const names[3] = {"config.json", "preprocessor_config.json", "generation_config.json"};
-	const uint8_t *bytes[3] = {NULL, NULL, NULL};
-	size_t size[3] = {0, 0, 0};
+	const uint8_t *bytes[FILES] = {NULL};
+	size_t size[FILES] = {0};
 
-	for (int i = 0; i < 3; i++) {
-		int rc = fr_source_file(src, names[i], &bytes[i], &size[i], err);
+	for (int i = 0; i < FILES; i++) {
+		int rc = i == PROCESSOR && bytes[PREPROCESSOR]
+				 ? 1
+				 : fr_source_file(src, file_names[i], &bytes[i], &size[i], err);
 
 		if (rc < 0)
 			return rc;
-		if (rc > 0 && i == 0)
+		if (rc > 0 && i == CONFIG)
 			return fr_fail(err, FR_E_MODEL, "%s: config.json is missing", fr_source_path(src));
 	}
-	FR_TRY(fr_desc_parse(bytes[0], size[0], bytes[1], size[1], bytes[2], size[2], out, err));
+	FR_TRY(parse(bytes, size, out, err));
 	out->demo = fr_source_is_demo(src);
 	if (out->demo)
 		snprintf(out->name, sizeof out->name, "demo");

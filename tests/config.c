@@ -1,6 +1,7 @@
 /* From config files to a description: the defaults of the reference's classes, both generations of fields, and what is
  * refused. */
 #include "../engine/desc.h"
+#include "files.h"
 #include "test.h"
 
 #define LLAVA(fields) "{\"model_type\":\"llava\"" fields "}"
@@ -302,6 +303,44 @@ static void test_truncations(void)
 	CHECK("exact/config refused: every truncation", accepted == 0, "%zu of %zu accepted", accepted, size);
 }
 
+/* A folder without preprocessor_config.json, with processor_config.json as 5.x or 4.x writes it. */
+static void test_processor_config(void)
+{
+	static const struct {
+		const char *what, *text, *says;
+	} cases[] = {
+		{"of 4.x says nothing about pixels", "{\"processor_class\":\"LlavaProcessor\",\"patch_size\":14}",
+		 NULL},
+		{"of 5.x is read",
+		 "{\"image_processor\":{\"size\":{\"shortest_edge\":400},\"crop_size\":{\"height\":336,\"width\":336},"
+		 "\"do_pad\":null,\"image_processor_type\":\"CLIPImageProcessorFast\"}}",
+		 NULL},
+		{"that breaks is refused", "{\"image_processor\":", "processor_config.json: expected one JSON object"},
+		{"of another model is refused",
+		 "{\"image_processor\":{\"image_processor_type\":\"ViTImageProcessor\"}}",
+		 "processor_config.json: image_processor_type: expected CLIPImageProcessor"},
+	};
+
+	files_dir("processor");
+	files_text("processor/config.json", llava_hf);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct fr_model_desc d;
+		struct fr_source *src;
+		struct fr_error err = {FR_OK, ""};
+		char name[128];
+		int rc;
+
+		files_text("processor/processor_config.json", cases[i].text);
+		rc = fr_source_open(files_path("processor"), &src, &err) || fr_desc_open(src, &d, &err);
+		snprintf(name, sizeof name, "exact/preprocessor: a processor_config.json %s", cases[i].what);
+		if (cases[i].says)
+			CHECK(name, rc != 0 && strstr(err.text, cases[i].says), "rc %d \"%s\"", rc, err.text);
+		else
+			CHECK(name, rc == 0 && d.image.resize == (i == 1 ? 400 : 336), "rc %d \"%s\"", rc, err.text);
+		fr_source_close(src);
+	}
+}
+
 static void test_open(void)
 {
 	struct fr_model_desc d;
@@ -334,6 +373,7 @@ int main(void)
 	test_variants();
 	test_refused();
 	test_truncations();
+	test_processor_config();
 	test_open();
 	return test_done();
 }
