@@ -4,7 +4,8 @@
  * depend on the C library. */
 #include "session.h"
 
-#include <cjson/cJSON.h>
+#include "../weights/json.h"
+
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -94,8 +95,6 @@ static int read_calibration(const cJSON *root, const char *path, const struct fr
 	const cJSON *hash = cJSON_GetObjectItemCaseSensitive(root, "model_hash");
 	double schema = 0;
 
-	if (!cJSON_IsObject(root))
-		return fr_fail(err, FR_E_MODEL, "%s: no JSON object", path);
 	FR_TRY(read_number(root, path, "schema", &schema, err));
 	if (schema != 1)
 		return fr_fail(err, FR_E_MODEL, "%s: calibration schema %g, expected 1", path, schema);
@@ -116,7 +115,7 @@ int fr_calibration_load(const char *path, const struct fr_model *m, struct fr_ca
 {
 	const uint8_t *bytes;
 	size_t size;
-	cJSON *root;
+	cJSON *root = NULL;
 	int rc;
 
 	memset(out, 0, sizeof *out);
@@ -125,8 +124,9 @@ int fr_calibration_load(const char *path, const struct fr_model *m, struct fr_ca
 			       "the demo model is not calibrated: its numbers mean nothing outside its own images");
 	FR_TRY(fr_map_open(path, &bytes, &size, err));
 	fr_sha256_hex(bytes, size, out->hash);
-	root = cJSON_ParseWithLength((const char *)bytes, size);
-	rc = root ? read_calibration(root, path, m, out, err) : fr_fail(err, FR_E_MODEL, "%s: not JSON", path);
+	rc = fr_json_parse(bytes, size, path, &root, err);
+	if (rc == 0)
+		rc = read_calibration(root, path, m, out, err);
 	cJSON_Delete(root);
 	fr_map_close(bytes, size);
 	return rc;

@@ -1,8 +1,12 @@
 /* From config files to a description: the defaults of the reference's classes, both generations of fields, and what is
  * refused. */
 #include "../engine/desc.h"
+#include "../weights/json.h"
 #include "files.h"
 #include "test.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define LLAVA(fields) "{\"model_type\":\"llava\"" fields "}"
 #define TEXT(fields) ",\"text_config\":{\"vocab_size\":32064" fields "}"
@@ -365,8 +369,35 @@ static void test_open(void)
 	fr_source_close(src);
 }
 
+/* A mapped file can end where its page ends; every cut of a config is parsed with nothing readable behind it. */
+static void test_page_end(void)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), all = strlen(llava_hf);
+	char *map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct fr_error err;
+	cJSON *root;
+	int refused = 0, taken = 0;
+
+	if (map == MAP_FAILED || all > page || mprotect(map + page, page, PROT_NONE) != 0) {
+		test_fail("exact/JSON that ends at the end of a page", "cannot lay out the pages");
+		return;
+	}
+	for (size_t n = 1; n <= all; n++) {
+		memcpy(map + page - n, llava_hf, n);
+		if (fr_json_parse((const uint8_t *)map + page - n, n, "config.json", &root, &err) == 0)
+			taken++;
+		else
+			refused++;
+		cJSON_Delete(root);
+	}
+	CHECK("exact/JSON that ends at the end of a page", taken == 1 && refused == (int)all - 1, "%d taken, %d refused",
+	      taken, refused);
+	munmap(map, 2 * page);
+}
+
 int main(void)
 {
+	test_page_end();
 	test_llava_hf();
 	test_preprocessors();
 	test_defaults();

@@ -61,6 +61,7 @@ int fr_json_parse(const uint8_t *bytes, size_t size, const char *file, cJSON **o
 {
 	const char *end = NULL;
 	cJSON *root;
+	char *text;
 	size_t at;
 
 	*out = NULL;
@@ -69,8 +70,15 @@ int fr_json_parse(const uint8_t *bytes, size_t size, const char *file, cJSON **o
 	if (size > MAX_BYTES)
 		return fr_fail(err, FR_E_MODEL, "%s: expected at most %zu bytes of JSON, got %zu", file, MAX_BYTES,
 			       size);
-	root = cJSON_ParseWithLengthOpts((const char *)bytes, size, &end, 0);
-	at = end ? (size_t)((const uint8_t *)end - bytes) : 0;
+	/* A copy with a NUL behind it: cJSON 1.7.15 may look at the byte after the last, and a mapping can end there. */
+	text = malloc(size + 1);
+	if (!text)
+		return fr_fail(err, FR_E_MEMORY, "%s: no memory for %zu bytes of JSON", file, size);
+	memcpy(text, bytes, size);
+	text[size] = 0;
+	root = cJSON_ParseWithLengthOpts(text, size, &end, 0);
+	at = end ? (size_t)(end - text) : 0;
+	free(text);
 	if (!root)
 		return fail_at(bytes, at, file, "the text breaks", err);
 	while (at < size && (bytes[at] == ' ' || bytes[at] == '\n' || bytes[at] == '\r' || bytes[at] == '\t'))
