@@ -376,7 +376,7 @@ static void test_page_end(void)
 	char *map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct fr_error err;
 	cJSON *root;
-	int refused = 0, taken = 0;
+	int no = 0, taken = 0;
 
 	if (map == MAP_FAILED || all > page || mprotect(map + page, page, PROT_NONE) != 0) {
 		test_fail("exact/JSON that ends at the end of a page", "cannot lay out the pages");
@@ -387,11 +387,11 @@ static void test_page_end(void)
 		if (fr_json_parse((const uint8_t *)map + page - n, n, "config.json", &root, &err) == 0)
 			taken++;
 		else
-			refused++;
+			no++;
 		cJSON_Delete(root);
 	}
-	CHECK("exact/JSON that ends at the end of a page", taken == 1 && refused == (int)all - 1, "%d taken, %d refused",
-	      taken, refused);
+	CHECK("exact/JSON that ends at the end of a page", taken == 1 && no == (int)all - 1, "%d taken, %d refused",
+	      taken, no);
 	munmap(map, 2 * page);
 }
 
