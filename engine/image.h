@@ -8,12 +8,12 @@ struct fr_image {
 	int w, h;
 	uint8_t *rgb;             /* [h, w, 3], owned */
 	const char *format;       /* "JPEG" ... */
-	const char *warnings[4];  /* static sentences */
+	const char *warnings[4];  /* static sentences: what was read as the reference reads it, though it looks wrong */
 	int n_warnings;
 };
 #define FR_MAX_PIXELS 178956970u /* Pillow's decompression bomb limit */
 
-/* The format by the first bytes: a static name, or NULL when they are no image known. *readable is 0 for formats that
+/* The format by the first bytes (512 are enough): a static name, or NULL when they are no image known. *readable is 0 for formats that
  * are only named, to be refused (TIFF, HEIC, AVIF, JPEG XL, ...). */
 const char *fr_image_sniff(const uint8_t *bytes, size_t size, int *readable);
 /* Decodes as Pillow's Image.open(...).convert("RGB") does. max_pixels is checked before anything of that size is taken. */

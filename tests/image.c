@@ -1,5 +1,6 @@
 /* Image files to pixels against Pillow and transformers: the lines of tests/golden/image/manifest.txt (what they mean:
- * tests/oracle/image.py), every golden file cut off at many lengths, and bytes that are refused by name. */
+ * tests/oracle/image.py), every golden file cut off at many lengths, and bytes that are refused by name.
+ * Under valgrind set JSIMD_FORCENONE=1: it takes bytes that libjpeg-turbo's SIMD code writes for undefined. */
 #include "../engine/image.h"
 #include "test.h"
 
@@ -297,6 +298,28 @@ static void check_bad_input(void)
 	free(jpeg.at);
 }
 
+/* The first scan of a progressive file, over and over: each is a few bytes and a pass over the whole picture. */
+static void check_scans(void)
+{
+	struct bytes b = load("jpeg-progressive-420.jpg"), many = {0};
+	size_t sos = 0, end;
+
+	while (sos + 4 < b.size && (b.at[sos] != 0xFF || b.at[sos + 1] != 0xDA))
+		sos++;
+	for (end = sos + 2; end + 1 < b.size && (b.at[end] != 0xFF || !b.at[end + 1]);)
+		end++;
+	if ((many.at = malloc(b.size + 120 * (end - sos)))) {
+		memcpy(many.at, b.at, many.size = sos);
+		for (int i = 0; i < 120; i++, many.size += end - sos)
+			memcpy(many.at + many.size, b.at + sos, end - sos);
+		memcpy(many.at + many.size, b.at + end, b.size - end);
+		many.size += b.size - end;
+		check_refuse("exact/image/too many scans", many.at, many.size, MANY, "limit", "scans");
+	}
+	free(many.at);
+	free(b.at);
+}
+
 static void check_proportions(void)
 {
 	struct fr_image img = make("noise", 1, 2001);
@@ -316,6 +339,7 @@ int main(void)
 	check_manifest();
 	check_names();
 	check_bad_input();
+	check_scans();
 	check_proportions();
 	return test_done();
 }

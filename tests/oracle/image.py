@@ -69,6 +69,9 @@ def jpegs():
     yield "grey.jpg", saved(p.convert("L"), "JPEG", quality=70)
     yield "rgb.jpg", saved(p, "JPEG", quality=70, keep_rgb=True)
     yield "restart.jpg", saved(p, "JPEG", quality=40, restart_marker_blocks=2)
+    restart = saved(p, "JPEG", quality=40, restart_marker_blocks=1)
+    at = restart.index(b"\xff\xd3")
+    yield "extraneous-bytes.jpg", restart[:at] + b"\x12\x34\x56" + restart[at:]
     yield "pixel.jpg", saved(picture(1, 1), "JPEG")
     adobe = saved(cmyk, "JPEG", quality=70)
     yield "cmyk-adobe.jpg", adobe
@@ -209,15 +212,19 @@ def refused():
     rng = np.random.default_rng(9)
     s = rng.integers(0, 256, (8, 8, 1))
     ok = f.png(s, 8, 0)
+
+    def ihdr(w, h, bits):
+        return ok.replace(ok[8:33], f.chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, bits, 0, 0, 0, 0)))
+
     at = ok.index(b"IDAT") + 8
     yield "bad-idat-checksum.png", ok[:at] + bytes([ok[at] ^ 1]) + ok[at + 1:], "damaged"
     yield "bad-ihdr-checksum.png", ok[:20] + bytes([ok[20] ^ 1]) + ok[21:], "damaged"
     yield "no-palette.png", f.png(s, 8, 3), "damaged"
-    yield "rows-missing.png", ok.replace(ok[8:33], f.chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 8, 0, 0, 0, 0))), "damaged"
-    yield "bits-3.png", ok.replace(ok[8:33], f.chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 3, 0, 0, 0, 0))), "damaged"
+    yield "rows-missing.png", ihdr(8, 9, 8), "damaged"
+    yield "bits-3.png", ihdr(8, 8, 3), "damaged"
     for name, w, h, code in (("zero", 0, 8, "damaged"), ("huge", 2 ** 31 - 1, 2 ** 31 - 1, "limit"),
                              ("bomb", 12000, 12000, "damaged")):
-        yield f"{name}.png", ok.replace(ok[8:33], f.chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0))), code
+        yield f"{name}.png", ihdr(w, h, 8), code
     rows = [bytes(8)] * 8
     yield "rle8.bmp", f.bmp(rows, 8, 8, 8, compression=1, palette=bytes(1024)), "format"
     yield "masks.bmp", f.bmp([bytes(16)] * 8, 8, 8, 16, compression=3, masks=(0xF00, 0xF0, 0xF)), "format"
@@ -225,7 +232,8 @@ def refused():
     small = f.bmp(rows, 2, 8, 24)
     yield "huge.bmp", small[:18] + struct.pack("<ii", 2 ** 31 - 1, 2 ** 30) + small[26:], "limit"
     yield "huge.gif", b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\0;", "limit"
-    yield "codes-end-early.gif", f.gif((9, 9), (0, 0), s[:, :, 0] & 3, 2).replace(b"\x08\0\x08\0", b"\x09\0\x09\0"), "damaged"
+    early = f.gif((9, 9), (0, 0), s[:, :, 0] & 3, 2)
+    yield "codes-end-early.gif", early.replace(b"\x08\0\x08\0", b"\x09\0\x09\0"), "damaged"
     yield "end-before-frame.gif", b"GIF89a\4\0\4\0\0\0\0;", "damaged"
     yield "run-crosses-row.tga", f.tga(11, 8, 4, 4, b"\x8f\x50", 0x20), "damaged"
     yield "plain.ppm", b"P3 1 1 255 1 2 3\n", "format"
@@ -288,8 +296,8 @@ def window(rgb, resize, crop, resample, pad):
 
 
 def fits():
-    sizes = [(1, 1), (1, 3), (3, 1), (2, 2), (1, 40), (40, 1), (335, 337), (336, 336), (337, 336), (336, 500), (500, 336),
-             (672, 672), (640, 427), (427, 640), (97, 1000), (1000, 97), (100, 75), (1200, 900), (333, 2)]
+    sizes = [(1, 1), (1, 3), (3, 1), (2, 2), (1, 40), (40, 1), (335, 337), (336, 336), (337, 336), (336, 500),
+             (500, 336),             (672, 672), (640, 427), (427, 640), (97, 1000), (1000, 97), (100, 75), (1200, 900), (333, 2)]
     for i, (w, h) in enumerate(sizes):
         yield "noise" if i % 2 else "smooth", w, h, 336, 336, "bicubic", "crop"
     yield "noise", 1, 2000, 28, 28, "bicubic", "crop"
@@ -310,7 +318,8 @@ def fits():
 def normalised():
     every = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, 2)
     for rescale, mean, std in ((1 / 255, MEAN, STD), (1 / 255, [0.5] * 3, [0.5] * 3),
-                               (0.00392156862745098, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1 / 127.5, [1.0] * 3, [1.0] * 3)):
+                               (0.00392156862745098, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+                               (1 / 127.5, [1.0] * 3, [1.0] * 3)):
         p = CLIPImageProcessor(do_resize=False, do_center_crop=False, rescale_factor=rescale, image_mean=mean,
                                image_std=std)
         pixels = p(Image.fromarray(every), return_tensors="np")["pixel_values"][0]
@@ -327,9 +336,9 @@ def main(golden):
             name = group.__name__[:-1] + "-" + name
             rgb = read(data)
             open(os.path.join(out, name), "wb").write(data)
-            lines.append("decode %s %d %d %s %d" % (name, rgb.shape[1], rgb.shape[0], hashlib.sha256(rgb.tobytes()).hexdigest(),
-                                                    needs(data, rgb)))
-            if name.startswith(("png-colour0-16", "pnm-p5-1000", "pnm-p5-256", "pnm-p5-65535")):
+            h, w, _ = rgb.shape
+            lines.append(f"decode {name} {w} {h} {hashlib.sha256(rgb.tobytes()).hexdigest()} {needs(data, rgb)}")
+            if name.startswith(("png-colour0-16", "pnm-p5-1000", "pnm-p5-256", "pnm-p5-65535", "jpeg-extraneous")):
                 lines.append("warned " + name)
     for name, data, code in refused():
         open(os.path.join(out, "refused-" + name), "wb").write(data)

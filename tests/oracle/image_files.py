@@ -73,8 +73,8 @@ def bmp(rows, w, h, bits, header=40, compression=0, masks=(), palette=b"", colou
 
 
 def tga(kind, depth, w, h, body, flags=0, palette=b"", first=0, entries=0, map_bits=0, ident=b""):
-    head = struct.pack("<BBBHHBHHHHBB", len(ident), int(bool(entries)), kind, first, entries, map_bits, 0, 0, w, h, depth,
-                       flags)
+    head = struct.pack("<BBBHHBHHHHBB", len(ident), int(bool(entries)), kind, first, entries, map_bits, 0, 0, w, h,
+                       depth, flags)
     return head + ident + palette + body
 
 
