@@ -304,9 +304,11 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 	struct run run = {.s = s, .io = io, .ring_n = (size_t)s->o.batch * 4 + 4};
 	int rc = -1;
 
-	/* each token adds at most a piece and the bytes that were pending before it; the end adds one more U+FFFD run
-	 */
-	run.text_cap = ((size_t)s->o.max_tokens + 2) * (fr_tokenizer_max_piece(s->model->tok) + 16);
+	/* each token adds at most a piece and the bytes that were pending before it; the end adds one more U+FFFD run;
+	 * a text ends at the last position too, whatever --max-tokens says */
+	const int room = s->kv.max_pos - s->n_prompt + 1, most = s->o.max_tokens < room ? s->o.max_tokens : room;
+
+	run.text_cap = ((size_t)most + 2) * (fr_tokenizer_max_piece(s->model->tok) + 16);
 	run.ring = calloc(run.ring_n, sizeof *run.ring);
 	run.lane = calloc((size_t)s->o.batch, sizeof *run.lane);
 	if (!run.ring || !run.lane)
