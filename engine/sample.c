@@ -47,27 +47,35 @@ static int by_logit(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* e^((logit - best) / temperature): the best is 1 at any temperature; dividing first would overflow at small ones. */
+static double weight(const struct fr_candidate *c, float best, float temperature)
+{
+	return (double)fr_exp((c->logit - best) / temperature);
+}
+
 int32_t fr_pick(const float *logits, int vocab, const struct fr_sampler *s, struct fr_rng *rng,
 		struct fr_sample_scratch *scratch)
 {
 	struct fr_candidate *c = scratch->at;
+	float best;
 	double sum = 0, kept = 0, draw;
 	int n = vocab, m = 0;
 
 	if (s->temperature <= 0)
 		return fr_argmax(logits, vocab);
 	for (int i = 0; i < vocab; i++)
-		c[i] = (struct fr_candidate){logits[i] / s->temperature, i};
+		c[i] = (struct fr_candidate){logits[i], i};
 	qsort(c, (size_t)vocab, sizeof *c, by_logit);
+	best = c[0].logit;
 	if (s->top_k > 0 && s->top_k < n)
 		n = s->top_k;
 	for (int i = n - 1; i >= 0; i--) /* small ones first: the sum loses less */
-		sum += (double)fr_exp(c[i].logit - c[0].logit);
+		sum += weight(&c[i], best, s->temperature);
 	while (m < n && (m == 0 || kept < (double)s->top_p * sum))
-		kept += (double)fr_exp(c[m++].logit - c[0].logit);
+		kept += weight(&c[m++], best, s->temperature);
 	draw = (double)(next(rng) >> 11) * 0x1p-53 * kept;
 	for (int i = 0; i < m; i++) {
-		draw -= (double)fr_exp(c[i].logit - c[0].logit);
+		draw -= weight(&c[i], best, s->temperature);
 		if (draw < 0)
 			return c[i].id;
 	}

@@ -74,8 +74,8 @@ static void check_sampler(void)
 	struct fr_candidate room[6];
 	struct fr_sample_scratch scratch = {room};
 	struct fr_sampler greedy = {.top_p = 1}, one = {.temperature = 1, .top_k = 1, .top_p = 1},
-			  tiny = {.temperature = 1, .top_p = 1e-6f}, two = {.temperature = 1, .top_p = 0.6f},
-			  all = {.temperature = 1, .top_p = 1};
+			  cold = {.temperature = 1e-42f, .top_p = 1}, tiny = {.temperature = 1, .top_p = 1e-6f},
+			  two = {.temperature = 1, .top_p = 0.6f}, all = {.temperature = 1, .top_p = 1};
 	struct fr_rng a, b;
 	int count[6] = {0}, same = 1, outside = 0;
 	const int draws = 20000;
@@ -85,6 +85,12 @@ static void check_sampler(void)
 	fr_rng_init(&a, 7, "00112233445566778899");
 	CHECK("exact/top-k 1 is greedy", fr_pick(logits, 6, &one, &a, &scratch) == 1, "not 1");
 	CHECK("exact/a tiny top-p is greedy", fr_pick(logits, 6, &tiny, &a, &scratch) == 1, "not 1");
+	for (int i = 0; i < 20; i++) {
+		int32_t id = fr_pick(logits, 6, &cold, &a, &scratch);
+		outside += id != 1 && id != 2;
+	}
+	CHECK("exact/the smallest temperature draws among the best alone", outside == 0, "%d of 20 outside", outside);
+	outside = 0;
 	for (int i = 0; i < 200; i++) {
 		int32_t id = fr_pick(logits, 6, &two, &a, &scratch);
 		outside += id != 1 && id != 2;
