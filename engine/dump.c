@@ -201,6 +201,8 @@ static int dump_steps(struct dump *d)
 			s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + k - 1};
 			rc = fr_session_step(s, 1, d->err);
 		}
+		if (rc == 0 && fr_all_finite(s->logits, (size_t)vocab))
+			rc = fr_fail(d->err, FR_E_NUMBERS, "step %d: logits are not finite", k);
 		if (rc == 0 && with_logits)
 			rc = fr_st_append(d->out, s->logits, (size_t)vocab * sizeof(float), d->err);
 		ids[k] = fr_argmax(s->logits, vocab);
@@ -284,11 +286,13 @@ int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *o
 	struct dump d = {.s = s, .o = opts, .err = err};
 	int rc;
 
-	if (opts->max_tokens < 0 || s->n_prompt + opts->max_tokens > s->kv.max_pos)
+	/* the last step's token is not fed any more */
+	if (opts->max_tokens < 0 || opts->max_tokens > s->kv.max_pos - s->n_prompt + 1)
 		return fr_fail(
 			err, FR_E_USAGE,
-			"%d greedy steps after a prompt of %d positions, but the session was planned for %d positions",
-			opts->max_tokens, s->n_prompt, s->kv.max_pos);
+			"%d greedy steps after a prompt of %d positions do not fit: the session has %d positions, the "
+			"model %d",
+			opts->max_tokens, s->n_prompt, s->kv.max_pos, s->model->desc.text.max_pos);
 	add_all(&d);
 	if (d.failed)
 		rc = fr_fail(err, FR_E_MEMORY, "no memory for the table of %zu intermediates", d.n);

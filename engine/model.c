@@ -109,6 +109,17 @@ static int find_pieces(struct fr_model *m, struct fr_error *err)
 	return 0;
 }
 
+/* Messages of the readers name the file inside the model; people have several models. */
+static void name_model(const char *path, struct fr_error *err)
+{
+	struct fr_error inner;
+
+	if (!err || err->code != FR_E_MODEL || strstr(err->text, path))
+		return;
+	inner = *err;
+	fr_fail(err, inner.code, "%s: %s", path, inner.text);
+}
+
 int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err)
 {
 	struct fr_model *m = calloc(1, sizeof *m);
@@ -119,6 +130,7 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 	if (fr_source_open(opts->path, &m->src, err) || fr_desc_open(m->src, &m->desc, err) ||
 	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, m->store, &m->weights, err) ||
 	    fr_tokenizer_open(m->src, &m->tok, err) || find_pieces(m, err) || hash_model(m, err)) {
+		name_model(opts->path, err);
 		fr_model_free(m);
 		return -1;
 	}

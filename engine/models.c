@@ -276,7 +276,7 @@ static int read_triple(struct fr_json j, const char *key, double lo, float v[3],
 	cJSON_ArrayForEach(e, list)
 	{
 		if (!cJSON_IsNumber(e) || !(e->valuedouble >= lo && e->valuedouble <= 1e6))
-			return fr_fail(err, FR_E_MODEL, "%s: %s: expected numbers from %g to 1e6", j.file, key, lo);
+			return fr_fail(err, FR_E_MODEL, "%s: %s: expected numbers from %.15g to 1000000", j.file, key, lo);
 		v[n++] = (float)e->valuedouble;
 	}
 	return 0;
@@ -408,6 +408,7 @@ static int describe(struct fr_json top, struct fr_json preprocessor, struct fr_j
 	struct fr_json text, vision;
 
 	FR_TRY(check_architecture(top, err));
+	FR_TRY(fr_json_bool(top, "fr_run_demo", &out->demo, err)); /* a copy on disk stays a demo */
 	FR_TRY(fr_json_object(top, "text_config", &text, err));
 	FR_TRY(fr_json_object(top, "vision_config", &vision, err));
 	FR_TRY(read_text(top, text, &out->text, err));
@@ -495,7 +496,6 @@ int fr_desc_open(struct fr_source *src, struct fr_model_desc *out, struct fr_err
 			return fr_fail(err, FR_E_MODEL, "%s: config.json is missing", fr_source_path(src));
 	}
 	FR_TRY(parse(bytes, size, out, err));
-	out->demo = fr_source_is_demo(src);
 	if (out->demo)
 		snprintf(out->name, sizeof out->name, "demo");
 	else if (!out->name[0])

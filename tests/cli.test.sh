@@ -269,20 +269,24 @@ has names/human/not-utf8 'names/bad\xFF.png' out
 has names/human/escape 'names/esc\x1B[31m.png' out
 has names/human/bidi 'names/rtl\xE2\x80\xAEgnp.png' out
 
-# ---- a model that is a folder: no DEMO, --exit-verdict, calibration ----
-code dir/human 0 -m "$demo" --verdict-only -q "$one"
+# ---- a model that is a folder: --exit-verdict, calibration; a copy of the demo model stays DEMO by its mark ----
+code dir/demo-copy 0 -m "$demo" --verdict-only -q "$one"
+has dir/demo-copy/mark DEMO out
+code dir/demo-copy/exit-verdict 2 -m "$demo" -q --exit-verdict "$one"
+cp -r "$demo" unmarked && grep -v fr_run_demo "$demo"/config.json >unmarked/config.json
+code dir/human 0 -m unmarked --verdict-only -q "$one"
 is dir/no-demo 0 "$(grep -c DEMO out)"
-code dir/exit-fake 10 -m "$demo" -q --verdict-only --exit-verdict --threshold 1e-9 "$one" no-such.png
-code dir/exit-real 0 -m "$demo" -q --verdict-only --exit-verdict --threshold 1 "$one"
-hash=$("$run" -m "$demo" -q --json --verdict-only "$one" | sed 's/.*"hash":"\([0-9a-f]*\)".*/\1/')
+code dir/exit-fake 10 -m unmarked -q --verdict-only --exit-verdict --threshold 1e-9 "$one" no-such.png
+code dir/exit-real 0 -m unmarked -q --verdict-only --exit-verdict --threshold 1 "$one"
+hash=$("$run" -m unmarked -q --json --verdict-only "$one" | sed 's/.*"hash":"\([0-9a-f]*\)".*/\1/')
 echo "{\"schema\":1,\"model_hash\":\"$hash\",\"temperature\":2.5,\"bias\":0.25}" >cal.json
-code dir/calibrated 0 -m "$demo" -q --json --verdict-only --calibration cal.json "$one"
+code dir/calibrated 0 -m unmarked -q --json --verdict-only --calibration cal.json "$one"
 has dir/calibrated/field '"calibrated":true' out
 has dir/calibrated/hash "\"calibration\":\"$(sha256sum <cal.json | cut -d' ' -f1)\"" out
-code dir/calibrated-human 0 -m "$demo" -q --verdict-only --calibration cal.json "$one"
+code dir/calibrated-human 0 -m unmarked -q --verdict-only --calibration cal.json "$one"
 grep -q 'P(fake) [<>.0-9]* calibrated' out && ok dir/calibrated/word || bad dir/calibrated/word "$(cat out)"
 sed "s/$hash/$(printf '%064d' 0)/" cal.json >other.json
-says dir/calibration-of-other 3 "fitted for weights" -m "$demo" -q --calibration other.json "$one"
+says dir/calibration-of-other 3 "fitted for weights" -m unmarked -q --calibration other.json "$one"
 says dir/calibration-demo 2 "demo" -m demo -q --calibration cal.json "$one"
 
 # ---- environment ----

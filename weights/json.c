@@ -121,7 +121,7 @@ int fr_json_double(struct fr_json j, const char *key, double lo, double hi, doub
 	if (!cJSON_IsNumber(e))
 		return fr_fail(err, FR_E_MODEL, "%s: %s: expected a number, got %s", j.file, key, kind(e));
 	if (!(e->valuedouble >= lo && e->valuedouble <= hi))
-		return fr_fail(err, FR_E_MODEL, "%s: %s: expected %g to %g, got %g", j.file, key, lo, hi,
+		return fr_fail(err, FR_E_MODEL, "%s: %s: expected %.15g to %.15g, got %.15g", j.file, key, lo, hi,
 			       e->valuedouble);
 	*v = e->valuedouble;
 	return 0;
@@ -135,7 +135,7 @@ int fr_json_int(struct fr_json j, const char *key, int lo, int hi, int *v, struc
 		return 0;
 	FR_TRY(fr_json_double(j, key, lo, hi, &d, err));
 	if (d != floor(d))
-		return fr_fail(err, FR_E_MODEL, "%s: %s: expected a whole number, got %g", j.file, key, d);
+		return fr_fail(err, FR_E_MODEL, "%s: %s: expected a whole number, got %.15g", j.file, key, d);
 	*v = (int)d;
 	return 0;
 }

@@ -53,6 +53,7 @@ def config():
     cfg = LlavaConfig(vision, text, image_token_index=PIECES, vision_feature_layer=-2, image_seq_length=(IMAGE // PATCH) ** 2)
     cfg.pad_token_id = PIECES + 1
     cfg.tie_word_embeddings = False
+    cfg.fr_run_demo = True  # the mark by which fr-run says DEMO, also when the checkpoint is loaded from a directory
     return cfg
 
 
