@@ -5,27 +5,41 @@
 
 /* ---- kernels/math.h, eight at a time ---------------------------------------------------------------------------- */
 
-INLINE __m256 exp8(__m256 x)
+/* Of N vectors, none above FR_EXP_HI: one step of all, then the next, because a chain of dependent operations alone
+ * leaves the units idle, and the processor does not look far enough ahead to find the next one. */
+#define EACH UNROLL for (int v = 0; v < N; v++)
+INLINE void exp8_low(const int N, __m256 x[N])
 {
 	const __m256i bias = _mm256_set1_epi32(127);
-	__m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(FR_EXP_LOG2E), _mm256_set1_ps(FR_EXP_ROUND));
-	__m256 n = _mm256_sub_ps(t, _mm256_set1_ps(FR_EXP_ROUND));
-	__m256i i = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32((int)FR_EXP_ROUND_BITS));
-	__m256i h = _mm256_srai_epi32(i, 1);
-	__m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(h, bias), 23));
-	__m256 hi = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(i, h), bias), 23));
-	__m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-FR_EXP_LN2_HI), x);
-	__m256 q, p, y;
+	__m256 t[4], r[4], q[4];
+	__m256i i[4], h[4];
 
-	r = _mm256_fmadd_ps(n, _mm256_set1_ps(-FR_EXP_LN2_LO), r);
-	q = _mm256_fmadd_ps(_mm256_set1_ps(FR_EXP_6), r, _mm256_set1_ps(FR_EXP_5));
-	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_4));
-	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_3));
-	q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(FR_EXP_2));
-	p = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r), _mm256_set1_ps(1.0f));
-	y = _mm256_mul_ps(_mm256_mul_ps(p, lo), hi);
-	y = _mm256_blendv_ps(y, _mm256_setzero_ps(), _mm256_cmp_ps(x, _mm256_set1_ps(FR_EXP_LO), _CMP_LT_OQ));
-	return _mm256_blendv_ps(y, _mm256_set1_ps(INFINITY), _mm256_cmp_ps(x, _mm256_set1_ps(FR_EXP_HI), _CMP_GT_OQ));
+	EACH t[v] = _mm256_fmadd_ps(x[v], _mm256_set1_ps(FR_EXP_LOG2E), _mm256_set1_ps(FR_EXP_ROUND));
+	EACH i[v] = _mm256_sub_epi32(_mm256_castps_si256(t[v]), _mm256_set1_epi32((int)FR_EXP_ROUND_BITS));
+	EACH t[v] = _mm256_sub_ps(t[v], _mm256_set1_ps(FR_EXP_ROUND));
+	EACH r[v] = _mm256_fmadd_ps(t[v], _mm256_set1_ps(-FR_EXP_LN2_HI), x[v]);
+	EACH r[v] = _mm256_fmadd_ps(t[v], _mm256_set1_ps(-FR_EXP_LN2_LO), r[v]);
+	EACH q[v] = _mm256_fmadd_ps(_mm256_set1_ps(FR_EXP_6), r[v], _mm256_set1_ps(FR_EXP_5));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_4));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_3));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_2));
+	EACH q[v] = _mm256_fmadd_ps(_mm256_mul_ps(r[v], r[v]), q[v], r[v]);
+	EACH q[v] = _mm256_add_ps(q[v], _mm256_set1_ps(1.0f));
+	EACH h[v] = _mm256_srai_epi32(i[v], 1);
+	EACH i[v] = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(i[v], h[v]), bias), 23);
+	EACH h[v] = _mm256_slli_epi32(_mm256_add_epi32(h[v], bias), 23);
+	EACH q[v] = _mm256_mul_ps(_mm256_mul_ps(q[v], _mm256_castsi256_ps(h[v])), _mm256_castsi256_ps(i[v]));
+	EACH t[v] = _mm256_cmp_ps(x[v], _mm256_set1_ps(FR_EXP_LO), _CMP_LT_OQ);
+	EACH x[v] = _mm256_andnot_ps(t[v], q[v]);
+}
+#undef EACH
+
+INLINE __m256 exp8(__m256 x)
+{
+	__m256 high = _mm256_cmp_ps(x, _mm256_set1_ps(FR_EXP_HI), _CMP_GT_OQ);
+
+	exp8_low(1, &x);
+	return _mm256_blendv_ps(x, _mm256_set1_ps(INFINITY), high);
 }
 
 INLINE __m256 negate8(__m256 x)
@@ -170,27 +184,64 @@ static void rotate(int half, float *x, const float *cos, const float *sin)
 	}
 }
 
+/* 32 scores, or the first n: s = s * scale (+ bias), and the highest of each lane. */
+INLINE void scale_scores(int n, float *s, __m256 scale, const float *bias, __m256 top[4])
+{
+	UNROLL for (int g = 0; g < 4; g++)
+	{
+		if (n > 8 * g) {
+			__m256 v = _mm256_mul_ps(row8(s, 8 * g, n), scale);
+
+			if (bias)
+				v = _mm256_add_ps(v, row8(bias, 8 * g, n));
+			store_upto8(s + 8 * g, n - 8 * g, v);
+			top[g] = keep_rest(top[g], _mm256_max_ps(v, top[g]), n - 8 * g);
+		}
+	}
+}
+
+/* 32 scores, or the first n: s = exp(s - top), and the lanes' sums. */
+INLINE void exp_scores(int n, float *s, __m256 top, __m256 sum[4])
+{
+	__m256 p[4];
+
+	UNROLL for (int g = 0; g < 4; g++) p[g] = n > 8 * g ? _mm256_sub_ps(row8(s, 8 * g, n), top) : top;
+	exp8_low(4, p);
+	UNROLL for (int g = 0; g < 4; g++)
+	{
+		if (n > 8 * g) {
+			store_upto8(s + 8 * g, n - 8 * g, p[g]);
+			sum[g] = keep_rest(sum[g], _mm256_add_ps(sum[g], p[g]), n - 8 * g);
+		}
+	}
+}
+
 static float softmax(int n, float *s, float scale, const float *bias, float *m, float *l)
 {
-	__m256 top = _mm256_set1_ps(*m);
-	float lane[8], highest = *m, fade;
+	const int whole = n / 32 * 32;
+	__m256 high[4], sum[4];
+	float lane[8], top = *m, fade;
 
-	for (int i = 0; i < n; i += 8) {
-		__m256 v = _mm256_mul_ps(row8(s, i, n), _mm256_set1_ps(scale));
-
-		if (bias)
-			v = _mm256_add_ps(v, row8(bias, i, n));
-		store_upto8(s + i, n - i, v);
-		top = keep_rest(top, _mm256_max_ps(v, top), n - i);
+	UNROLL for (int g = 0; g < 4; g++)
+	{
+		high[g] = _mm256_set1_ps(*m);
+		sum[g] = _mm256_setzero_ps();
 	}
-	_mm256_storeu_ps(lane, top);
+	for (int i = 0; i < whole; i += 32)
+		scale_scores(32, s + i, _mm256_set1_ps(scale), bias ? bias + i : NULL, high);
+	if (whole < n)
+		scale_scores(n - whole, s + whole, _mm256_set1_ps(scale), bias ? bias + whole : NULL, high);
+	high[0] = _mm256_max_ps(_mm256_max_ps(high[0], high[1]), _mm256_max_ps(high[2], high[3]));
+	_mm256_storeu_ps(lane, high[0]);
 	for (int i = 0; i < 8; i++)
-		highest = lane[i] > highest ? lane[i] : highest;
-	for (int i = 0; i < n; i += 8)
-		store_upto8(s + i, n - i, exp8(_mm256_sub_ps(row8(s, i, n), _mm256_set1_ps(highest))));
-	fade = fr_exp(*m - highest);
-	*l = fmaf(*l, fade, lane_total(0, n, s));
-	*m = highest;
+		top = lane[i] > top ? lane[i] : top;
+	for (int i = 0; i < whole; i += 32)
+		exp_scores(32, s + i, _mm256_set1_ps(top), sum);
+	if (whole < n)
+		exp_scores(n - whole, s + whole, _mm256_set1_ps(top), sum);
+	fade = fr_exp(*m - top);
+	*l = fmaf(*l, fade, join_lanes(1, sum, 0));
+	*m = top;
 	return fade;
 }
 
