@@ -89,7 +89,7 @@ int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, st
 	while (want < FR_LEVELS && strcmp(isa, fr_level_names[want]))
 		want++;
 	if (want == FR_LEVELS)
-		return fr_fail(err, FR_E_DEVICE, "unknown instruction set \"%s\", expected one of %s", isa,
+		return fr_fail(err, FR_E_USAGE, "unknown instruction set \"%s\", expected one of %s", isa,
 			       level_list(FR_LEVEL_AMX, all, sizeof all));
 	if (want > (int)found)
 		return fr_fail(err, FR_E_DEVICE, "this CPU has no %s, it has %s", isa,
