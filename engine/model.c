@@ -48,7 +48,9 @@ static void hash_tensor(SHA2_CTX *c, const struct fr_tensor *t)
 
 static int hash_model(struct fr_model *m, struct fr_error *err)
 {
-	static const char *const members[] = {"config.json", "preprocessor_config.json"};
+	/* each with what stands in for it where it is absent, as engine/models.c reads them */
+	static const char *const members[][2] = {{"config.json", NULL},
+						 {"preprocessor_config.json", "processor_config.json"}};
 	uint64_t fp = fr_tokenizer_fingerprint(m->tok);
 	uint8_t le[8];
 	SHA2_CTX c;
@@ -57,7 +59,9 @@ static int hash_model(struct fr_model *m, struct fr_error *err)
 	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
 		const uint8_t *bytes;
 		size_t size;
-		int rc = fr_source_file(m->src, members[i], &bytes, &size, err);
+		int rc = fr_source_file(m->src, members[i][0], &bytes, &size, err);
+		if (rc > 0 && members[i][1])
+			rc = fr_source_file(m->src, members[i][1], &bytes, &size, err);
 		if (rc < 0)
 			return -1;
 		if (rc == 0)
