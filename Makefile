@@ -13,6 +13,7 @@ CLANG   ?= 14
 FUZZ_MAIN = $B/tests/fuzz/replay.o
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
+RUN     ?= tests/run.sh
 
 LIB_SRC := $(wildcard engine/*.c kernels/*.c kernels/cpu/*.c tokenizer/*.c weights/*.c weights/demo/*.c bench/*.c)
 CLI_SRC := $(wildcard cli/*.c)
@@ -76,7 +77,7 @@ $B/tests/%: $B/tests/%.o $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
-	tests/run.sh $(TESTS) $(SCRIPTS)
+	$(RUN) $(TESTS) $(SCRIPTS)
 
 # What one build folder can check on its own: the test programs, the fuzz corpora and the command line.
 checks: $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
