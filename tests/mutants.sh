@@ -2,7 +2,7 @@
 # Deliberate faults: each must turn the tests red. usage: tests/mutants.sh [NAME...]   (default: all of mutants/rules)
 # Works in a copy of the tracked files. Each fault is applied there, built, and the test programs run until the first
 # failure (end to end first: most faults show there within seconds). Prints what caught which; exit 1 when a fault
-# survives, when a rule no longer changes its file, or when the unchanged sources are not green. About 20 minutes on two
+# survives, when a rule no longer changes its file, or when the unchanged sources are not green. About ten minutes on two
 # cores.
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d) || exit 2
@@ -15,7 +15,7 @@ jobs=$(nproc)
 
 # All test programs, those that show most faults first.
 programs() {
-	first="e2e e2e_demo repeat verdict image tokenizer"
+	first="e2e e2e_demo repeat steps verdict image tokenizer"
 	for p in $first; do echo "build/tests/$p"; done
 	for p in tests/*.c; do
 		p=$(basename "$p" .c)
