@@ -13,7 +13,7 @@ static const struct {
 	const char *model;   /* the demo model's hash, its first 16 digits */
 	uint32_t real, fake; /* bits of the two logits */
 	uint64_t text;	     /* FNV-1a of the text */
-} known = {"46eee37bd8694580", 0x40a38346u, 0x41459557u, 0x39f399cbb3e22be3u};
+} known = {"33261ad6945ae97c", 0x40a38346u, 0x41459557u, 0x39f399cbb3e22be3u};
 
 /* A PPM file: a slope of colour with a coarse check over it. Owned by the caller; NULL without memory. */
 static uint8_t *picture(size_t *size)

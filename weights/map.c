@@ -125,3 +125,10 @@ void fr_map_close(const uint8_t *bytes, size_t size)
 	leave(bytes);
 	munmap((void *)(uintptr_t)bytes, size);
 }
+
+void fr_map_fetch(const void *bytes, size_t size)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)bytes / page * page;
+
+	madvise((void *)first, (uintptr_t)bytes + size - first, MADV_WILLNEED);
+}

@@ -38,6 +38,8 @@ int fr_source_count(struct fr_source *src, const char *suffix, char *first, size
  * in it can be named: fr_map_at() is async-signal-safe and returns the path of the mapping that holds addr, or NULL. */
 int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err);
 void fr_map_close(const uint8_t *bytes, size_t size);
+/* Starts reading these bytes of a mapping, and only these, without waiting. A hint: nothing is said when it fails. */
+void fr_map_fetch(const void *bytes, size_t size);
 const char *fr_map_at(const void *addr);
 
 /* ---- safetensors: bytes -> views. The result owns the names, not the data. ---- */
