@@ -2,8 +2,8 @@
 # Deliberate faults: each must turn the tests red. usage: tests/mutants.sh [NAME...]   (default: all of mutants/rules)
 # Works in a copy of the tracked files. Each fault is applied there, built, and the test programs run until the first
 # failure (end to end first: most faults show there within seconds). Prints what caught which; exit 1 when a fault
-# survives, when a rule no longer changes its file, or when the unchanged sources are not green. About ten minutes on two
-# cores.
+# survives, when a rule no longer changes its file, or when the unchanged sources are not green. About five minutes on
+# two cores.
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT INT TERM
