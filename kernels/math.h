@@ -33,7 +33,7 @@
  *   h = i >> 1 (arithmetic);  y = (p * bits((h + 127) << 23)) * bits((i - h + 127) << 23)
  *   y = x < LO ? 0 : y;       y = x > HI ? +inf : y
  * 2^n goes in as two factors because n reaches 128. Error at most 1.06 ulp; exp(0) = 1 exactly. */
-static inline float fr_exp(float x)
+FR_INLINE float fr_exp(float x)
 {
 	float t = fmaf(x, FR_EXP_LOG2E, FR_EXP_ROUND);
 	float n = t - FR_EXP_ROUND;
@@ -53,7 +53,7 @@ static inline float fr_exp(float x)
 }
 
 /* 1 / (1 + exp(-x)); -x flips the sign bit. */
-static inline float fr_sigmoid(float x)
+FR_INLINE float fr_sigmoid(float x)
 {
 	return 1.0f / (1.0f + fr_exp(-x));
 }
@@ -81,7 +81,7 @@ static inline float fr_sigmoid(float x)
  *   far:              b = a > TOP ? TOP : a;  s = Horner by fma in b of FAR_7..FAR_0;  t = fma(b, s, b)
  *                     v = 1 - fr_exp(-t)                                   erfc(b) = exp(-t)
  *   y = a < SPLIT ? u : v, with the sign bit of x or-ed in. Error at most 1.02 ulp. */
-static inline float fr_erf(float x)
+FR_INLINE float fr_erf(float x)
 {
 	uint32_t sign = fr_f32_bits(x) & 0x80000000u;
 	float a = fr_bits_f32(fr_f32_bits(x) & 0x7fffffffu);
@@ -108,22 +108,22 @@ static inline float fr_erf(float x)
 }
 
 /* x * sigmoid(x): the sigmoid is rounded first */
-static inline float fr_silu(float x)
+FR_INLINE float fr_silu(float x)
 {
 	return x * fr_sigmoid(x);
 }
 /* x * sigmoid(1.702 * x) */
-static inline float fr_quick_gelu(float x)
+FR_INLINE float fr_quick_gelu(float x)
 {
 	return x * fr_sigmoid(1.702f * x);
 }
 /* (0.5 * x) * (1 + erf(x * sqrt(1/2))) */
-static inline float fr_gelu(float x)
+FR_INLINE float fr_gelu(float x)
 {
 	return 0.5f * x * (1.0f + fr_erf(x * 0x1.6a09e6p-1f));
 }
 
-static inline float fr_act(enum fr_act act, float x)
+FR_INLINE float fr_act(enum fr_act act, float x)
 {
 	switch (act) {
 	case FR_ACT_QUICK_GELU:

@@ -56,7 +56,10 @@ struct fr_linear {
 	float *y;              /* [rows, w.rows] */
 	int rows;
 	enum fr_phase phase;
+	const struct fr_linear *also; /* a further product of the same x (stride, rows, phase the same) that needs nothing
+					 of this one: q, k, v of one input are one call. NULL: none. At most 3 in a chain. */
 };
+#define FR_MAX_ALSO 3
 
 /* y[r,n] = silu(dot(x[r,:], gate[n,:])) * dot(x[r,:], up[n,:]) */
 struct fr_glu {
@@ -77,18 +80,20 @@ struct fr_norm {
 	float eps;
 	float *y;            /* [rows, dim], may be x */
 	int rows, dim;
+	enum fr_phase phase; /* of the products that read y; the values do not depend on it */
 };
 
 /* y[0] = cls + pos[0]; y[1+i] = (seq(patch i, w[n]) + bias[n]) + pos[1+i]. Patch i is row i / g, column i % g of the
  * g x g grid (g = image / patch); its elements come in the order channel, y, x. */
 struct fr_patch {
-	const float *pixels; /* [3, image, image] */
+	const float *pixels; /* [images, 3, image, image] */
+	int images;          /* 0: 1 */
 	int image, patch;
 	struct fr_mat w;     /* [dim, 3 * patch * patch] */
 	const float *bias;   /* [dim] or NULL */
 	const float *cls;    /* [dim] */
 	const float *pos;    /* [1 + g*g, dim] */
-	float *y;            /* [1 + g*g, dim] */
+	float *y;            /* [images, 1 + g*g, dim] */
 };
 
 /* y[r] = ids[r] >= 0 ? widen(table[ids[r]]) : images[-1 - ids[r]]: the image rows take the place of the image token. */
@@ -123,19 +128,42 @@ struct fr_rope {
  * lanesum counts j from the chunk's start. y[d] = o[d] / l. dot is seq over d in FR_PREFILL and for dense keys, lane
  * in FR_DECODE. head_dim is a multiple of 8, at most 320. */
 struct fr_attn {
-	const float *q;             /* [rows, heads * head_dim] */
-	float *y;                   /* [rows, heads * head_dim] */
+	const float *q;             /* [items, rows, heads * head_dim] */
+	float *y;                   /* [items, rows, heads * head_dim] */
+	int items;                  /* dense only: that many images, each with its own rows, keys and bias. 0: 1 */
 	int rows, heads, head_dim;
 	float scale;
 	const struct fr_kv *kv;
 	int layer;
 	const struct fr_row *row;   /* host [rows] */
-	const float *k, *v;
+	const float *k, *v;         /* dense: [items, kv_rows, heads * head_dim] */
 	int kv_rows;
-	const float *bias;          /* [heads, rows, kv_rows] or NULL (dense only) */
+	const float *bias;          /* [items, heads, rows, kv_rows] or NULL (dense only) */
 	enum fr_phase phase;
 };
 #define FR_ATTN_CHUNK 256
+
+/* How a token is chosen: engine/fr.h has struct fr_sampler. One row of logits each. */
+struct fr_pick {
+	const float *logits;        /* [rows, vocab] */
+	int rows, vocab;
+	const struct fr_sampler *sampler; /* NULL or temperature 0: the highest logit, the lowest id on ties */
+	const double *draw;         /* host [rows]: uniform in [0, 1), one for each row; unused when greedy */
+	int32_t *ids;               /* host [rows], filled by the next sync: the token, or -1 where a logit of the row is
+				       not finite */
+};
+
+/* What a device will be asked for at most, so that it can say how much memory of its own it works in. */
+struct fr_limits {
+	int rows;        /* of one call */
+	int decode_rows; /* of one FR_DECODE call */
+	int cols;        /* inputs of a product */
+	int outs;        /* outputs of a product, the vocabulary left out */
+	int heads, head_dim, max_pos, vocab;
+};
+
+/* Where weights live that are given from now on. */
+enum fr_home { FR_HOME_DEVICE, FR_HOME_HOST /* read over the bus at each use */ };
 
 struct fr_dev;
 struct fr_ops {
@@ -160,6 +188,24 @@ struct fr_ops {
 	void (*rope)(struct fr_dev *dev, const struct fr_rope *a);
 	void (*attn)(struct fr_dev *dev, const struct fr_attn *a);
 
+	void (*pick)(struct fr_dev *dev, const struct fr_pick *a);
+
+	/* The columns below are NULL on a device that has no use for them. */
+
+	/* Bytes free now and in all. */
+	void (*room)(struct fr_dev *dev, size_t *free, size_t *total);
+	/* The bytes that the operations themselves work in, for calls within limits; and the block of that size, from
+	 * alloc, zeroed, which they use from then on. Without it a device takes what it needs when it needs it. */
+	size_t (*work_bytes)(struct fr_dev *dev, const struct fr_limits *limits);
+	void (*work)(struct fr_dev *dev, void *block, size_t bytes, const struct fr_limits *limits);
+	void (*home)(struct fr_dev *dev, enum fr_home home);
+	/* A decode step that comes again and again with other rows. The caller makes the same calls with the same pointers
+	 * each time between begin and end, where only what ids, row and draw [rows] point to differs, and ids, row, draw
+	 * of its calls are these very arrays. begin returns 1 when it has launched the whole step from a recording: the
+	 * caller leaves out its calls and end. */
+	int (*step_begin)(struct fr_dev *dev, const int32_t *ids, const struct fr_row *row, const double *draw, int rows);
+	void (*step_end)(struct fr_dev *dev);
+
 	int (*sync)(struct fr_dev *dev, struct fr_error *err); /* waits; -1 if anything failed since the last sync */
 	void (*close)(struct fr_dev *dev); /* frees dev and all its memory, weights included */
 };
@@ -169,6 +215,8 @@ struct fr_dev {
 	const struct fr_ops *ops;
 	const char *isa;         /* "ref", "avx2", ... */
 	const char *activations; /* how activations enter a matrix product: "f32" */
+	const char *device;      /* the hardware's own name: "NVIDIA H200"; NULL on the CPU */
+	int together;            /* images that one prefill serves best; 1 on the CPU */
 	int threads;
 	size_t copied;           /* bytes of weights copied because of their alignment */
 	size_t held;             /* bytes allocated now (alloc, vector and copies) */
@@ -177,11 +225,15 @@ struct fr_dev_opts {
 	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto */
 	const char *isa;     /* NULL: best; "ref" gives the plain instance */
 	int threads;         /* 0: the CPUs this process may run on */
+	int precise;         /* activations in two 16-bit terms where they would be rounded to one */
+	int no_cublas;       /* our own matrix products everywhere */
+	const char *roundings; /* ref alone: rounds where that device does ("cuda", "cuda-precise"), for tests. NULL: none */
 };
 /* kernels/dev.c: the table of backends. "--isa avx512 on a CPU without it" is FR_E_DEVICE with the levels it has. */
 int fr_dev_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 /* The instances themselves. ref: one thread, plain loops: the contract made executable. */
 int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
+int fr_cuda_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 
 #endif

@@ -6,6 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* What the kernels of a GPU use too. */
+#ifdef __CUDACC__
+#define FR_INLINE static __host__ __device__ __forceinline__
+#else
+#define FR_INLINE static inline
+#endif
+
 enum fr_dtype { FR_F32, FR_F16, FR_BF16, FR_F64, FR_I32, FR_I64, FR_U8, FR_I8, FR_I16, FR_BOOL, FR_DTYPES };
 
 struct fr_dtype_info {
@@ -17,24 +24,24 @@ struct fr_dtype_info {
 };
 extern const struct fr_dtype_info fr_dtypes[FR_DTYPES];
 
-static inline float fr_bits_f32(uint32_t u)
+FR_INLINE float fr_bits_f32(uint32_t u)
 {
 	float f;
 	memcpy(&f, &u, 4);
 	return f;
 }
-static inline uint32_t fr_f32_bits(float f)
+FR_INLINE uint32_t fr_f32_bits(float f)
 {
 	uint32_t u;
 	memcpy(&u, &f, 4);
 	return u;
 }
-static inline float fr_bf16_f32(uint16_t h)
+FR_INLINE float fr_bf16_f32(uint16_t h)
 {
 	return fr_bits_f32((uint32_t)h << 16);
 }
 /* Round to nearest even; NaN stays a quiet NaN. */
-static inline uint16_t fr_f32_bf16(float f)
+FR_INLINE uint16_t fr_f32_bf16(float f)
 {
 	uint32_t u = fr_f32_bits(f);
 	if ((u & 0x7fffffffu) > 0x7f800000u)
