@@ -272,8 +272,10 @@ static int write_dump(struct dump *d, const char *path)
 	s->tap = &tap;
 	rc = run_stages(d);
 	s->tap = NULL;
-	if (rc == 0 && tap.failed && !d->failed)
-		rc = fr_fail(d->err, FR_E_MEMORY, "no memory for the host copy of an intermediate");
+	if (rc == 0 && tap.failed && !d->failed) {
+		*d->err = tap.error;
+		rc = -1;
+	}
 	fr_tap_free(&tap);
 	if (rc == 0 && !d->failed)
 		return fr_st_close(d->out, d->err);

@@ -40,13 +40,16 @@ void fr_tap_put(struct fr_tap *tap, struct fr_dev *dev, const char *role, const 
 		float *grown = realloc(tap->host, n * sizeof *grown);
 		if (!grown) {
 			tap->failed = 1;
+			fr_fail(&tap->error, FR_E_MEMORY, "no memory for the host copy of %s", name);
 			return;
 		}
 		tap->host = grown;
 		tap->host_n = n;
 	}
 	dev->ops->get(dev, tap->host, x, n * sizeof *x);
-	tap->take(tap->user, name, tap->host, n);
+	tap->failed = dev->ops->sync(dev, &tap->error) != 0;
+	if (!tap->failed)
+		tap->take(tap->user, name, tap->host, n);
 }
 
 void fr_tap_free(struct fr_tap *tap)

@@ -14,7 +14,8 @@ struct fr_tap {
 	void (*take)(void *user, const char *name, const float *values, size_t n);
 	float *host; /* scratch that grows to the largest tensor taken */
 	size_t host_n;
-	int failed;  /* no memory for scratch */
+	int failed;  /* no memory for scratch, or the device failed: */
+	struct fr_error error;
 };
 
 /* 1 if tap is set and wants the name ROLE.FORMAT. */

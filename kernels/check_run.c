@@ -222,28 +222,35 @@ static int check_block(const struct fr_check_slot *s, int slot, const unsigned c
 
 int fr_check_collect(struct fr_check_run *run, struct fr_error *err)
 {
-	FR_TRY(run->dev->ops->sync(run->dev, err));
+	unsigned char *image[FR_SLOTS] = {NULL};
+	int rc = 0;
+
 	for (int i = 0; i < FR_SLOTS; i++) {
 		const struct fr_check_slot *s = &run->check->slot[i];
-		unsigned char *image;
-		int bad;
+		const size_t all = s->bytes + 2 * GUARD;
 
 		if (!s->bytes)
 			continue;
-		image = malloc(s->bytes + 2 * GUARD);
-		if (!image)
-			return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a kernel case", s->bytes);
-		run->dev->ops->get(run->dev, image, run->block[i], s->bytes + 2 * GUARD);
-		bad = check_block(s, i, image, err);
-		if (s->out) {
-			memmove(image, image + GUARD + shift_of(i), s->bytes);
-			free(run->out[i]);
-			run->out[i] = image;
-		} else {
-			free(image);
-		}
-		if (bad)
-			return -1;
+		image[i] = malloc(all);
+		if (image[i])
+			run->dev->ops->get(run->dev, image[i], run->block[i], all);
+		else
+			rc = fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a kernel case", all);
 	}
-	return 0;
+	if (run->dev->ops->sync(run->dev, rc ? NULL : err) != 0)
+		rc = -1;
+	for (int i = 0; i < FR_SLOTS; i++) {
+		const struct fr_check_slot *s = &run->check->slot[i];
+
+		if (rc == 0 && image[i])
+			rc = check_block(s, i, image[i], err);
+		if (image[i] && s->out) {
+			memmove(image[i], image[i] + GUARD + shift_of(i), s->bytes);
+			free(run->out[i]);
+			run->out[i] = image[i];
+		} else {
+			free(image[i]);
+		}
+	}
+	return rc;
 }

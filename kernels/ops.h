@@ -171,6 +171,7 @@ struct fr_ops {
 	/* Device memory, zeroed, 64-byte aligned. */
 	int (*alloc)(struct fr_dev *dev, size_t bytes, void **out, struct fr_error *err);
 	void (*release)(struct fr_dev *dev, void *p, size_t bytes);
+	/* put has read the host memory when it returns; what get brings is there after the next sync. */
 	void (*put)(struct fr_dev *dev, void *dst, const void *host, size_t bytes);
 	void (*get)(struct fr_dev *dev, void *host, const void *src, size_t bytes);
 	void (*copy)(struct fr_dev *dev, void *dst, const void *src, size_t bytes);
