@@ -102,6 +102,16 @@ struct fr_packed fr_cu_pack(struct fr_cuda *d, const float *x, size_t stride, in
 struct fr_packed fr_cu_pack_out(struct fr_cuda *d, const float *y, int rows, int cols, enum fr_phase phase);
 /* Every operation calls this for what it writes, before fr_cu_pack_out: packed forms of the old values are forgotten. */
 void fr_cu_wrote(struct fr_cuda *d, const void *p, size_t bytes);
+/* Between step_begin and step_end, the eager run included: nothing that is launched may depend on what ids, row and draw
+ * hold (attention takes its grid from max_pos, not from row[].pos). */
+int fr_cu_in_step(const struct fr_cuda *d);
+/* For memory.c. get, inside a recording: pinned memory [bytes] to copy to, which lives as long as the recording and goes
+ * to `host` at the first sync after each of its replays. NULL outside of a recording: get takes care itself. */
+void *fr_cu_kept(struct fr_cuda *d, void *host, size_t bytes);
+/* sync, once all that was given has run: inputs' staging is free again, kept results go to their host arrays. */
+void fr_cu_synced(struct fr_cuda *d);
+/* release, before memory is given back: its packed forms are forgotten, and every recording, which may know it. */
+void fr_cu_gone(struct fr_cuda *d, const void *p, size_t bytes);
 FR_INLINE int fr_cu_terms(int precise, enum fr_phase phase)
 {
 	return precise || phase == FR_DECODE ? 2 : 1;
