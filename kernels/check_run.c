@@ -8,10 +8,11 @@
 #define POISON 0xff
 #define CANARY 0xa5
 
-/* Arrays start at no more than their element's alignment: 4 bytes for every second one, 64 for the others. */
+/* Arrays start at no more than their element's alignment: 4 bytes for every second one, 64 for the others and for the
+ * KV cache, which lies as alloc gave it (ops.h). */
 static size_t shift_of(int slot)
 {
-	return slot % 2 ? 4 : 0;
+	return slot % 2 && slot != FR_SLOT_CACHE_V ? 4 : 0;
 }
 static int guard_byte(const struct fr_check_slot *s)
 {

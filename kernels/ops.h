@@ -36,7 +36,7 @@ struct fr_row {
 	int seq, pos;
 };
 
-/* KV cache: k and v are [layers, seqs, kv_heads, max_pos, head_dim] of dtype f16 or f32. */
+/* KV cache: k and v are [layers, seqs, kv_heads, max_pos, head_dim] of dtype f16 or f32, 64-byte aligned. */
 struct fr_kv {
 	enum fr_dtype dtype;
 	int layers, seqs, kv_heads, max_pos, head_dim;

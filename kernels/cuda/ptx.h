@@ -179,6 +179,13 @@ FR_DEVICE uint16_t fr_f16_rn(float v)
 	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(v));
 	return r;
 }
+/* Two of them, lo in the low half. */
+FR_DEVICE uint32_t fr_f16x2_rn(float lo, float hi)
+{
+	uint32_t r;
+	asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+	return r;
+}
 FR_DEVICE float fr_f16_float(uint16_t h)
 {
 	float r;
