@@ -2,7 +2,7 @@
  * tests/cuda_host/ fills it with a simulation on the CPU. Nothing else of the backend knows which it is, and only
  * driver.c and lt.c see NVIDIA's headers.
  *
- * All calls are made by one thread at a time per stream. A function that returns int gives 0 or a driver's error
+ * All calls are made by one thread at a time per stream, by any threads. A function that returns int gives 0 or a driver's error
  * number, which text() turns into words; errors of kernels are asynchronous and come out of a later call. */
 #ifndef FR_KERNELS_CUDA_CU_H
 #define FR_KERNELS_CUDA_CU_H
@@ -28,32 +28,41 @@ struct fr_cu_info {
 	int simulated;      /* 1 in the host shim */
 };
 
+/* Positions in a stream that another stream or the host can wait for. */
+#define FR_CU_FLAGS 32
+
+struct fr_cu_device; /* a device that was opened: its streams and flags */
 struct fr_cu {
-	/* Device `ordinal` of those visible. Fails with FR_E_DEVICE and a sentence that says what is missing. */
-	int (*open)(int ordinal, struct fr_cu_info *info, struct fr_error *err);
-	void (*close)(void);
-	int (*room)(size_t *free, size_t *total);
-	int (*alloc)(size_t bytes, void **out);        /* device memory, 256-byte aligned, not zeroed */
-	void (*release)(void *p);
-	int (*alloc_host)(size_t bytes, void **out);   /* pinned; kernels may read it at the same address */
-	void (*release_host)(void *p);
+	/* Device `ordinal` of those visible. Fails with FR_E_DEVICE and a sentence that says what is missing. A device
+	 * may be opened several times: each has streams of its own, memory may be used by all. */
+	int (*open)(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err);
+	void (*close)(struct fr_cu_device *at);
+	int (*room)(struct fr_cu_device *at, size_t *free, size_t *total);
+	int (*alloc)(struct fr_cu_device *at, size_t bytes, void **out); /* device memory, 256-byte aligned, not zeroed */
+	void (*release)(struct fr_cu_device *at, void *p);
+	/* Pinned; kernels may read it at the same address. */
+	int (*alloc_host)(struct fr_cu_device *at, size_t bytes, void **out);
+	void (*release_host)(struct fr_cu_device *at, void *p);
 	/* Any direction, by address; asynchronous where the host side is pinned. */
-	int (*copy)(enum fr_cu_stream stream, void *dst, const void *src, size_t bytes);
-	int (*zero)(enum fr_cu_stream stream, void *p, size_t bytes);
-	int (*launch)(enum fr_cu_stream stream, enum fr_cu_kernel kernel, const unsigned grid[3], unsigned threads,
-		      unsigned smem, const void *args, size_t args_bytes);
-	int (*sync)(enum fr_cu_stream stream);
-	/* Work given to `stream` after this waits for what `on` has been given so far. */
-	int (*after)(enum fr_cu_stream stream, enum fr_cu_stream on);
+	int (*copy)(struct fr_cu_device *at, enum fr_cu_stream stream, void *dst, const void *src, size_t bytes);
+	int (*zero)(struct fr_cu_device *at, enum fr_cu_stream stream, void *p, size_t bytes);
+	int (*launch)(struct fr_cu_device *at, enum fr_cu_stream stream, enum fr_cu_kernel kernel,
+		      const unsigned grid[3], unsigned threads, unsigned smem, const void *args, size_t args_bytes);
+	int (*sync)(struct fr_cu_device *at, enum fr_cu_stream stream);
+	/* Flag i is put behind what `stream` was given so far; what `stream` is given after behind(i) waits until flag i
+	 * is passed; passed(i) makes the host wait for that. A flag that was never put is passed. */
+	int (*flag)(struct fr_cu_device *at, enum fr_cu_stream stream, int i);
+	int (*behind)(struct fr_cu_device *at, enum fr_cu_stream stream, int i);
+	int (*passed)(struct fr_cu_device *at, int i);
 	/* What FR_CU_COMPUTE is given between begin and end is not run but kept, as a graph. */
-	int (*record_begin)(void);
-	int (*record_end)(void **graph);
-	int (*replay)(void *graph);
-	void (*forget)(void *graph);
+	int (*record_begin)(struct fr_cu_device *at);
+	int (*record_end)(struct fr_cu_device *at, void **graph);
+	int (*replay)(struct fr_cu_device *at, void *graph);
+	void (*forget)(struct fr_cu_device *at, void *graph);
 	/* Milliseconds that FR_CU_COMPUTE took between two marks; 0 and 1 are the marks. For the bench. */
-	int (*mark)(int which);
-	int (*elapsed)(float *ms);
-	void *(*native_stream)(enum fr_cu_stream stream); /* CUstream, for cuBLASLt; NULL in the shim */
+	int (*mark)(struct fr_cu_device *at, int which);
+	int (*elapsed)(struct fr_cu_device *at, float *ms);
+	void *(*native_stream)(struct fr_cu_device *at, enum fr_cu_stream stream); /* CUstream; NULL in the shim */
 	const char *(*text)(int code);                 /* "out of memory"; static */
 };
 extern const struct fr_cu fr_cu_driver;

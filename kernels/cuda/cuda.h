@@ -39,6 +39,7 @@ struct fr_packed {
 struct fr_cuda {
 	struct fr_dev dev;
 	const struct fr_cu *cu;
+	struct fr_cu_device *at;  /* what cu opened: the first argument of its functions */
 	struct fr_cu_info info;
 	int precise, no_cublas;
 	enum fr_dtype act_dtype;  /* type of the matrices given last: what a producer packs for; F32: nothing is packed */
