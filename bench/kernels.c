@@ -79,16 +79,20 @@ static double operations(const struct fr_check *ck)
 {
 	const struct fr_check_case *c = &ck->c;
 	double patches = c->patch ? (double)(c->image / c->patch) * (c->image / c->patch) : 0;
+	double images = c->images ? c->images : 1, outs = 0;
+
+	for (int i = 0; i <= c->also; i++)
+		outs += fr_check_outs(c, i);
 
 	switch (c->op) {
 	case FR_CHECK_LINEAR:
-		return 2.0 * c->m * c->n * c->k;
+		return 2.0 * c->m * outs * c->k;
 	case FR_CHECK_GLU:
 		return 4.0 * c->m * c->n * c->k;
 	case FR_CHECK_PATCH:
-		return 2.0 * patches * c->n * 3 * c->patch * c->patch;
+		return 2.0 * images * patches * c->n * 3 * c->patch * c->patch;
 	case FR_CHECK_ATTN:
-		return 4.0 * attended(ck) * c->heads * c->head_dim;
+		return 4.0 * images * attended(ck) * c->heads * c->head_dim;
 	case FR_CHECK_NORM:
 		return (c->with & FR_WITH_BIAS ? 5.0 : 4.0) * c->m * c->k;
 	case FR_CHECK_ROPE:
@@ -109,7 +113,7 @@ static double bytes_moved(const struct fr_check *ck)
 			sum += (double)ck->slot[i].bytes * (c->op == FR_CHECK_ROPE && ck->slot[i].out ? 2 : 1);
 	if (c->op == FR_CHECK_EMBED)
 		return 2.0 * (double)ck->slot[FR_SLOT_Y].bytes; /* a row is read for each row that is written */
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < FR_CHECK_MATS; i++)
 		sum += (double)ck->w[i].bytes;
 	if (c->op == FR_CHECK_ROPE)
 		sum += per_pos * c->m + 4.0 * c->m * c->head_dim;

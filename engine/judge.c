@@ -143,8 +143,9 @@ static void accept(struct run *run, struct lane *l, int32_t id)
 static int32_t pick(struct fr_session *s, struct lane *l, int row)
 {
 	const int vocab = s->model->desc.text.vocab;
+	const double draw = s->o.sampler.temperature > 0 ? fr_rng_draw(&l->rng) : 0;
 
-	return fr_pick(s->logits + (size_t)row * (size_t)vocab, vocab, &s->o.sampler, &l->rng, &s->pick);
+	return fr_pick_row(s->logits + (size_t)row * (size_t)vocab, vocab, &s->o.sampler, draw, s->room);
 }
 
 /* From the prefill's logits (rows: last of the prompt, then each of the opening) to the score. */

@@ -145,8 +145,8 @@ static int take_host(struct fr_session *s, struct fr_error *err)
 	s->u8 = malloc(side * side * 3);
 	s->host_pixels = malloc(side * side * 3 * sizeof *s->host_pixels);
 	s->logits = malloc((size_t)max(1 + s->model->n_opening, s->o.batch) * vocab * sizeof *s->logits);
-	s->pick.at = malloc(vocab * sizeof *s->pick.at);
-	if (!s->ids || !s->row || !s->u8 || !s->host_pixels || !s->logits || !s->pick.at)
+	s->room = malloc(vocab * sizeof *s->room);
+	if (!s->ids || !s->row || !s->u8 || !s->host_pixels || !s->logits || !s->room)
 		return fr_fail(err, FR_E_MEMORY, "no memory for the session's host buffers");
 	return 0;
 }
@@ -253,7 +253,7 @@ void fr_session_free(struct fr_session *s)
 	free(s->u8);
 	free(s->host_pixels);
 	free(s->logits);
-	free(s->pick.at);
+	free(s->room);
 	free(s);
 }
 

@@ -6,6 +6,7 @@
 #include "net.h"
 #include "plan.h"
 #include "sample.h"
+#include "../kernels/pick.h"
 
 struct fr_session {
 	const struct fr_model *model;
@@ -31,7 +32,7 @@ struct fr_session {
 	uint8_t *u8;               /* [S, S, 3] */
 	float *host_pixels;        /* [3, S, S] */
 	float *logits;             /* [max(1 + n_opening, batch), vocab] */
-	struct fr_sample_scratch pick;
+	struct fr_candidate *room; /* [vocab] */
 	struct fr_tap *tap;        /* NULL but while dumping */
 	double ms_vision, ms_text; /* of the last call */
 };

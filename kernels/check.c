@@ -45,7 +45,7 @@ static void store(enum fr_dtype dtype, void *to, size_t i, float v)
 	memcpy((char *)to + 2 * i, &h, 2);
 }
 
-static const char *const op_names[] = {"linear", "glu", "norm", "patch", "embed", "rope", "attn"};
+static const char *const op_names[] = {"linear", "glu", "norm", "patch", "embed", "rope", "attn", "pick"};
 
 __attribute__((format(printf, 3, 4))) static void append(char *buf, size_t size, const char *format, ...)
 {
@@ -67,7 +67,8 @@ static void name_matrix(const struct fr_check_case *c, char *buf, size_t size)
 
 char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 {
-	static const char *const with[] = {"_bias", "_scale", "_residual", "_inplace", "_strided", "", "_odd"};
+	static const char *const with[] = {"_bias",    "_scale", "_residual", "_inplace",
+					   "_strided", "",	 "_odd",      "_sampled"};
 
 	snprintf(buf, size, "%s", op_names[c->op]);
 	switch (c->op) {
@@ -82,6 +83,11 @@ char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 	case FR_CHECK_PATCH:
 		append(buf, size, "_%s/image%d_patch%d_n%d", fr_dtypes[c->dtype].name, c->image, c->patch, c->n);
 		break;
+	case FR_CHECK_PICK:
+		append(buf, size, "/m%d_n%d", c->m, c->n);
+		if (c->with & FR_SAMPLED)
+			append(buf, size, "_top%d", c->k);
+		break;
 	case FR_CHECK_ROPE:
 	case FR_CHECK_ATTN:
 		if (c->with & FR_DENSE)
@@ -92,6 +98,10 @@ char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 			       c->kv_len, c->heads, c->kv_heads, c->head_dim);
 		break;
 	}
+	if (c->also)
+		append(buf, size, "_also%d", c->also);
+	if (c->images)
+		append(buf, size, "_images%d", c->images);
 	for (size_t i = 0; i < sizeof with / sizeof *with; i++)
 		if (c->with & 1u << i && !(c->op == FR_CHECK_NORM && i == 0))
 			append(buf, size, "%s", with[i]);
@@ -111,7 +121,7 @@ static int add_slot(struct fr_check *ck, enum fr_slot slot, size_t n, float scal
 		v[i] = next_value(seed, scale);
 	s->host = v;
 	s->bytes = n * sizeof *v;
-	s->out = slot == FR_SLOT_Y;
+	s->out = slot >= FR_SLOT_Y;
 	return 0;
 }
 
@@ -206,13 +216,19 @@ static int make_linear(struct fr_check *ck, uint64_t *seed)
 {
 	const struct fr_check_case *c = &ck->c;
 	size_t m = (size_t)c->m, n = (size_t)c->n, stride = (size_t)c->k + (c->with & FR_STRIDED ? STRIDE_EXTRA : 0);
+	size_t outs = n;
 	int bad = add_slot(ck, FR_SLOT_X, m * stride, 1, seed) || add_weight(ck, 0, c->n, c->k, seed) ||
 		  add_slot(ck, FR_SLOT_Y, m * n, c->with & FR_IN_PLACE ? 2.0f : 0.0f, seed);
 
 	if (!bad && c->op == FR_CHECK_GLU)
 		bad = add_weight(ck, 1, c->n, c->k, seed);
+	for (int i = 1; !bad && i <= c->also; i++) {
+		bad = add_weight(ck, i, fr_check_outs(c, i), c->k, seed) ||
+		      add_slot(ck, FR_SLOT_Y + (unsigned)i, m * (size_t)fr_check_outs(c, i), 0, seed);
+		outs += (size_t)fr_check_outs(c, i);
+	}
 	if (!bad && c->with & FR_WITH_BIAS)
-		bad = add_slot(ck, FR_SLOT_BIAS, n, 1, seed);
+		bad = add_slot(ck, FR_SLOT_BIAS, outs, 1, seed);
 	if (!bad && c->with & FR_WITH_SCALE)
 		bad = add_slot(ck, FR_SLOT_SCALE, n, 2, seed);
 	if (!bad && (c->with & (FR_WITH_RESIDUAL | FR_IN_PLACE)) == FR_WITH_RESIDUAL)
@@ -241,12 +257,12 @@ static int make_norm(struct fr_check *ck, uint64_t *seed)
 static int make_patch(struct fr_check *ck, uint64_t *seed)
 {
 	const struct fr_check_case *c = &ck->c;
-	size_t g = (size_t)(c->image / c->patch), n = (size_t)c->n;
+	size_t g = (size_t)(c->image / c->patch), n = (size_t)c->n, images = c->images ? (size_t)c->images : 1;
 
-	return add_slot(ck, FR_SLOT_X, 3 * (size_t)c->image * (size_t)c->image, 2, seed) ||
+	return add_slot(ck, FR_SLOT_X, images * 3 * (size_t)c->image * (size_t)c->image, 2, seed) ||
 	       add_weight(ck, 0, c->n, 3 * c->patch * c->patch, seed) || add_slot(ck, FR_SLOT_SCALE, n, 1, seed) ||
 	       add_slot(ck, FR_SLOT_ADD, (1 + g * g) * n, 1, seed) ||
-	       add_slot(ck, FR_SLOT_Y, (1 + g * g) * n, 0, seed) ||
+	       add_slot(ck, FR_SLOT_Y, images * (1 + g * g) * n, 0, seed) ||
 	       (c->with & FR_WITH_BIAS && add_slot(ck, FR_SLOT_BIAS, n, 1, seed));
 }
 
@@ -283,20 +299,50 @@ static int make_rope(struct fr_check *ck, uint64_t *seed)
 static int make_attn(struct fr_check *ck, uint64_t *seed)
 {
 	const struct fr_check_case *c = &ck->c;
-	size_t row = (size_t)c->heads * (size_t)c->head_dim, m = (size_t)c->m, keys = (size_t)c->kv_len;
+	size_t row = (size_t)c->heads * (size_t)c->head_dim, images = c->images ? (size_t)c->images : 1;
+	size_t m = images * (size_t)c->m, keys = (size_t)c->kv_len;
 
 	if (add_slot(ck, FR_SLOT_X, m * row, 6, seed) || add_slot(ck, FR_SLOT_Y, m * row, 0, seed))
 		return -1;
 	if (!(c->with & FR_DENSE))
 		return add_rows(ck) || add_cache(ck, seed);
-	return add_slot(ck, FR_SLOT_K, keys * row, 1, seed) || add_slot(ck, FR_SLOT_V, keys * row, 1, seed) ||
+	return add_slot(ck, FR_SLOT_K, images * keys * row, 1, seed) ||
+	       add_slot(ck, FR_SLOT_V, images * keys * row, 1, seed) ||
 	       (c->with & FR_WITH_BIAS && add_slot(ck, FR_SLOT_BIAS, (size_t)c->heads * m * keys, 2, seed));
+}
+
+/* Of every four rows one has its highest logit twice, one holds a NaN and one an infinity; a single row has neither. */
+static int make_pick(struct fr_check *ck, uint64_t *seed)
+{
+	const struct fr_check_case *c = &ck->c;
+	size_t n = (size_t)c->n;
+	float *x;
+
+	ck->draw = malloc((size_t)c->m * sizeof *ck->draw);
+	if (!ck->draw || add_slot(ck, FR_SLOT_X, (size_t)c->m * n, 8, seed) ||
+	    add_slot(ck, FR_SLOT_Y, (size_t)c->m, 0, seed))
+		return -1;
+	x = ck->slot[FR_SLOT_X].host;
+	for (int r = 0; r < c->m; r++, x += n) {
+		size_t a = next_random(seed) % n, b = next_random(seed) % n;
+
+		ck->draw[r] = (double)(next_random(seed) >> 11) * 0x1p-53;
+		if (r % 4 == 1)
+			x[a] = x[b] = 9;
+		else if (r % 4 == 2)
+			memset(&x[a], POISON, sizeof *x);
+		else if (r % 4 == 3)
+			x[a] = r % 8 == 3 ? -INFINITY : INFINITY;
+	}
+	if (c->with & FR_SAMPLED)
+		ck->sampler = (struct fr_sampler){.temperature = 0.8f, .top_k = c->k, .top_p = c->k ? 0.9f : 1};
+	return 0;
 }
 
 int fr_check_new(const struct fr_check_case *c, uint64_t seed, struct fr_check **out, struct fr_error *err)
 {
 	static int (*const make[])(struct fr_check *, uint64_t *) = {make_linear, make_linear, make_norm, make_patch,
-								     make_embed,  make_rope,   make_attn};
+								     make_embed,  make_rope,   make_attn, make_pick};
 	struct fr_check *ck = calloc(1, sizeof *ck);
 	char name[128];
 
@@ -318,10 +364,11 @@ void fr_check_free(struct fr_check *ck)
 		return;
 	for (int i = 0; i < FR_SLOTS; i++)
 		free(ck->slot[i].host);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < FR_CHECK_MATS; i++)
 		if (ck->map[i])
 			munmap(ck->map[i], ck->map_bytes[i]);
 	free(ck->row);
 	free(ck->ids);
+	free(ck->draw);
 	free(ck);
 }

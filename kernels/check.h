@@ -15,7 +15,8 @@ enum fr_check_op {
 	FR_CHECK_PATCH,
 	FR_CHECK_EMBED,
 	FR_CHECK_ROPE,
-	FR_CHECK_ATTN
+	FR_CHECK_ATTN,
+	FR_CHECK_PICK
 };
 enum {
 	FR_WITH_BIAS = 1,     /* linear, norm (LayerNorm), patch, dense attn */
@@ -24,19 +25,24 @@ enum {
 	FR_IN_PLACE = 8,      /* linear: residual is y; norm: x is y */
 	FR_STRIDED = 16,      /* linear: x_stride is 5 more than the columns */
 	FR_DENSE = 32,	      /* attn: dense keys instead of a KV cache */
-	FR_ODD_WEIGHT = 64    /* the weights' address is odd: weight() must copy them */
+	FR_ODD_WEIGHT = 64,   /* the weights' address is odd: weight() must copy them */
+	FR_SAMPLED = 128      /* pick: at temperature 0.8, top-k k, top-p 0.9 (1 when k is 0) */
 };
 struct fr_check_case {
 	enum fr_check_op op;
 	enum fr_dtype dtype; /* of the weights, or of the KV cache */
 	enum fr_phase phase;
-	int m, n, k; /* rows, outputs, inputs. norm: m rows of k; embed: m rows of k, vocabulary n; patch: n outputs */
+	int m, n, k;   /* rows, outputs, inputs. norm: m rows of k; embed: m rows of k, vocabulary n; patch: n outputs;
+			  pick: m rows of n, top-k k */
 	unsigned with; /* FR_WITH_... */
 	enum fr_act act;
 	int heads, kv_heads, head_dim; /* rope, attn */
 	int seqs, kv_len; /* m rows over seqs sequences, the first ending at kv_len, each later one 37 sooner;
 			     dense: kv_len keys */
 	int image, patch;
+	int also;   /* linear: that many further products of x, the i-th with fr_check_outs(c, i) outputs, each with its
+		       bias and act but no scale or residual */
+	int images; /* patch, dense attn: that many images; 0: 1 */
 };
 
 /* Tables of cases, one line each: FR_CASE_MATRIX(LINEAR, PREFILL, BF16, m, n, k, with, act). */
@@ -69,6 +75,35 @@ struct fr_check_case {
 		.head_dim = head_dim_, .with = FR_DENSE | (with_)                                                      \
 	}
 
+/* Dense attention over several images, patches of several images. */
+#define FR_CASE_ITEMS(images_, m_, kv_len_, heads_, head_dim_, with_)                                                  \
+	{                                                                                                              \
+		.op = FR_CHECK_ATTN, .dtype = FR_F32, .m = m_, .kv_len = kv_len_, .heads = heads_,                     \
+		.head_dim = head_dim_, .with = FR_DENSE | (with_), .images = images_                                   \
+	}
+#define FR_CASE_PATCHES(images_, dtype_, image_, patch_, n_, with_)                                                    \
+	{                                                                                                              \
+		.op = FR_CHECK_PATCH, .dtype = FR_##dtype_, .image = image_, .patch = patch_, .n = n_, .with = with_,  \
+		.images = images_                                                                                      \
+	}
+/* A chain of 1 + also_ products of one x. */
+#define FR_CASE_CHAIN(also_, phase_, dtype_, m_, n_, k_, with_, act_)                                                  \
+	{                                                                                                              \
+		.op = FR_CHECK_LINEAR, .phase = FR_##phase_, .dtype = FR_##dtype_, .m = m_, .n = n_, .k = k_,          \
+		.with = with_, .act = FR_ACT_##act_, .also = also_                                                     \
+	}
+#define FR_CASE_PICK(m_, n_, k_, with_)                                                                                \
+	{                                                                                                              \
+		.op = FR_CHECK_PICK, .m = m_, .n = n_, .k = k_, .with = with_                                          \
+	}
+
+/* Outputs of the i-th product of a chain: the first has n, the others half of that, as keys and values of grouped heads
+ * have. */
+static inline int fr_check_outs(const struct fr_check_case *c, int i)
+{
+	return i == 0 ? c->n : (c->n + 1) / 2;
+}
+
 /* Arrays of a case, by role. */
 enum fr_slot {
 	FR_SLOT_X, /* x, q, pixels, image rows */
@@ -81,7 +116,10 @@ enum fr_slot {
 	FR_SLOT_V,
 	FR_SLOT_CACHE_K,
 	FR_SLOT_CACHE_V,
-	FR_SLOT_Y,
+	FR_SLOT_Y,  /* pick: the ids, which are host memory */
+	FR_SLOT_Y1, /* outputs of the further products of a chain */
+	FR_SLOT_Y2,
+	FR_SLOT_Y3,
 	FR_SLOTS
 };
 struct fr_check_slot {
@@ -89,15 +127,18 @@ struct fr_check_slot {
 	size_t bytes; /* 0: the case has no such array */
 	int out;      /* written by the operation */
 };
+#define FR_CHECK_MATS (1 + FR_MAX_ALSO)
 struct fr_check {
 	struct fr_check_case c;
 	struct fr_check_slot slot[FR_SLOTS];
-	struct fr_tensor w[2]; /* weights; glu has two */
-	struct fr_row *row;    /* [m] */
-	int32_t *ids;	       /* [m] */
-	int max_pos, slots;    /* of the KV cache; it has 2 layers, the second is the one in use */
-	void *map[2];
-	size_t map_bytes[2];
+	struct fr_tensor w[FR_CHECK_MATS]; /* weights; glu has two, a chain up to four */
+	struct fr_row *row;		   /* [m] */
+	int32_t *ids;			   /* [m] */
+	double *draw;			   /* [m] */
+	struct fr_sampler sampler;
+	int max_pos, slots; /* of the KV cache; it has 2 layers, the second is the one in use */
+	void *map[FR_CHECK_MATS];
+	size_t map_bytes[FR_CHECK_MATS];
 };
 #define FR_CHECK_LAYERS 2
 #define FR_CHECK_LAYER 1
@@ -106,7 +147,8 @@ struct fr_check {
 struct fr_check_run {
 	const struct fr_check *check;
 	struct fr_dev *dev;
-	struct fr_mat w[2];
+	struct fr_mat w[FR_CHECK_MATS];
+	int32_t *picked;       /* [m] */
 	void *block[FR_SLOTS]; /* device memory: guard, array, guard */
 	void *at[FR_SLOTS];    /* the array in it */
 	void *out[FR_SLOTS];   /* host: after collect, the arrays that are written */

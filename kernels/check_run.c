@@ -22,8 +22,10 @@ static int guard_byte(const struct fr_check_slot *s)
 int fr_check_bind(const struct fr_check *ck, struct fr_dev *dev, struct fr_check_run *run, struct fr_error *err)
 {
 	*run = (struct fr_check_run){.check = ck, .dev = dev};
-	for (int i = 0; i < 2 && ck->w[i].data; i++)
+	for (int i = 0; i < FR_CHECK_MATS && ck->w[i].data; i++)
 		FR_TRY(dev->ops->weight(dev, &ck->w[i], &run->w[i], err));
+	if (ck->c.op == FR_CHECK_PICK && !(run->picked = malloc(ck->slot[FR_SLOT_Y].bytes)))
+		return fr_fail(err, FR_E_MEMORY, "cannot allocate %d ids for a kernel case", ck->c.m);
 	for (int i = 0; i < FR_SLOTS; i++) {
 		const struct fr_check_slot *s = &ck->slot[i];
 		size_t all = s->bytes + 2 * GUARD, head = GUARD + shift_of(i);
@@ -55,6 +57,8 @@ void fr_check_unbind(struct fr_check_run *run)
 		free(run->out[i]);
 		run->block[i] = run->at[i] = run->out[i] = NULL;
 	}
+	free(run->picked);
+	run->picked = NULL;
 }
 
 static void call_linear(const struct fr_check_run *run)
@@ -72,6 +76,23 @@ static void call_linear(const struct fr_check_run *run)
 		.rows = c->m,
 		.phase = c->phase,
 	};
+	struct fr_linear also[FR_MAX_ALSO];
+	const float *bias = a.bias;
+
+	for (int i = 0; i < c->also; i++) {
+		bias += bias ? fr_check_outs(c, i) : 0;
+		also[i] = (struct fr_linear){
+			.x = a.x,
+			.x_stride = a.x_stride,
+			.w = run->w[1 + i],
+			.bias = bias,
+			.act = a.act,
+			.y = run->at[FR_SLOT_Y1 + i],
+			.rows = a.rows,
+			.phase = a.phase,
+		};
+		*(i ? &also[i - 1].also : &a.also) = &also[i];
+	}
 	run->dev->ops->linear(run->dev, &a);
 }
 
@@ -106,6 +127,7 @@ static void call_norm(const struct fr_check_run *run)
 static void call_patch(const struct fr_check_run *run)
 {
 	struct fr_patch a = {
+		.images = run->check->c.images,
 		.pixels = run->at[FR_SLOT_X],
 		.image = run->check->c.image,
 		.patch = run->check->c.patch,
@@ -172,6 +194,7 @@ static void call_attn(const struct fr_check_run *run)
 	struct fr_attn a = {
 		.q = run->at[FR_SLOT_X],
 		.y = run->at[FR_SLOT_Y],
+		.items = c->images,
 		.rows = c->m,
 		.heads = c->heads,
 		.head_dim = c->head_dim,
@@ -188,10 +211,24 @@ static void call_attn(const struct fr_check_run *run)
 	run->dev->ops->attn(run->dev, &a);
 }
 
+static void call_pick(const struct fr_check_run *run)
+{
+	const struct fr_check *ck = run->check;
+	struct fr_pick a = {
+		.logits = run->at[FR_SLOT_X],
+		.rows = ck->c.m,
+		.vocab = ck->c.n,
+		.sampler = &ck->sampler,
+		.draw = ck->draw,
+		.ids = run->picked,
+	};
+	run->dev->ops->pick(run->dev, &a);
+}
+
 void fr_check_call(const struct fr_check_run *run)
 {
 	static void (*const call[])(const struct fr_check_run *) = {call_linear, call_glu,  call_norm, call_patch,
-								    call_embed,	 call_rope, call_attn};
+								    call_embed,	 call_rope, call_attn, call_pick};
 
 	call[run->check->c.op](run);
 }
@@ -206,8 +243,8 @@ static size_t first_other(const unsigned char *p, size_t from, size_t to, int by
 
 static int check_block(const struct fr_check_slot *s, int slot, const unsigned char *image, struct fr_error *err)
 {
-	static const char *const names[FR_SLOTS] = {"x", "bias", "scale", "residual", "cos", "sin",
-						    "k", "v",	 "kv.k",  "kv.v",     "y"};
+	static const char *const names[FR_SLOTS] = {"x", "bias", "scale", "residual", "cos", "sin", "k",
+						    "v", "kv.k", "kv.v",  "y",	      "y1",  "y2",  "y3"};
 	size_t head = GUARD + shift_of(slot), tail = head + s->bytes, all = s->bytes + 2 * GUARD, i;
 
 	i = first_other(image, 0, head, guard_byte(s));
@@ -247,6 +284,8 @@ int fr_check_collect(struct fr_check_run *run, struct fr_error *err)
 			rc = check_block(s, i, image[i], err);
 		if (image[i] && s->out) {
 			memmove(image[i], image[i] + GUARD + shift_of(i), s->bytes);
+			if (i == FR_SLOT_Y && run->picked)
+				memcpy(image[i], run->picked, s->bytes);
 			free(run->out[i]);
 			run->out[i] = image[i];
 		} else {

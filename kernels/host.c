@@ -110,9 +110,39 @@ int fr_host_vector(struct fr_dev *dev, const struct fr_tensor *t, const float **
 	return 0;
 }
 
+/* Room for the candidates of a row, kept for the next call. -1: the error waits for sync. */
+static int take_room(struct fr_host *host, int vocab)
+{
+	void *p;
+
+	if (vocab <= host->room_n)
+		return 0;
+	fr_host_release(&host->dev, host->room, 0);
+	host->room = NULL;
+	host->room_n = 0;
+	FR_TRY(fr_host_alloc(&host->dev, (size_t)vocab * sizeof *host->room, &p, &host->error));
+	host->room = p;
+	host->room_n = vocab;
+	return 0;
+}
+
+void fr_host_pick(struct fr_dev *dev, const struct fr_pick *a)
+{
+	struct fr_host *host = (struct fr_host *)dev;
+	const int greedy = !a->sampler || a->sampler->temperature <= 0;
+
+	if (!greedy && take_room(host, a->vocab) != 0)
+		return;
+	for (int r = 0; r < a->rows; r++)
+		a->ids[r] = fr_pick_row(a->logits + (size_t)r * (size_t)a->vocab, a->vocab, a->sampler,
+					greedy ? 0 : a->draw[r], host->room);
+}
+
 int fr_host_sync(struct fr_dev *dev, struct fr_error *err)
 {
-	(void)dev;
-	(void)err;
-	return 0;
+	struct fr_host *host = (struct fr_host *)dev;
+	const struct fr_error error = host->error;
+
+	host->error.code = FR_OK;
+	return error.code == FR_OK ? 0 : fr_fail(err, error.code, "%s", error.text);
 }

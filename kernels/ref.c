@@ -66,9 +66,8 @@ static void widen_row(const struct fr_mat *w, int n, float *wide)
 	fr_to_f32(w->dtype, (const char *)w->data + (size_t)n * bytes, wide, (size_t)w->cols);
 }
 
-static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
+static void multiply(float *w, const struct fr_linear *a)
 {
-	float *w = ((struct fr_ref *)dev)->wide[0];
 	size_t stride = a->x_stride ? a->x_stride : (size_t)a->w.cols;
 
 	for (int n = 0; n < a->w.rows; n++) {
@@ -87,6 +86,12 @@ static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
 			a->y[at] = v;
 		}
 	}
+}
+
+static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
+{
+	for (; a; a = a->also)
+		multiply(((struct fr_ref *)dev)->wide[0], a);
 }
 
 static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
@@ -158,9 +163,8 @@ static float patch_dot(const struct fr_patch *a, int i, const float *w)
 	return acc;
 }
 
-static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
+static void embed_patches(float *w, const struct fr_patch *a)
 {
-	float *w = ((struct fr_ref *)dev)->wide[0];
 	int g = a->image / a->patch;
 	size_t dim = (size_t)a->w.rows;
 
@@ -175,6 +179,18 @@ static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
 				v = v + a->bias[n];
 			a->y[at] = v + a->pos[at];
 		}
+	}
+}
+
+static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
+{
+	size_t side = (size_t)a->image, grid = (size_t)(a->image / a->patch);
+	struct fr_patch one = *a;
+
+	for (int i = 0; i < (a->images ? a->images : 1); i++) {
+		one.pixels = a->pixels + (size_t)i * 3 * side * side;
+		one.y = a->y + (size_t)i * (1 + grid * grid) * (size_t)a->w.rows;
+		embed_patches(((struct fr_ref *)dev)->wide[0], &one);
 	}
 }
 
@@ -311,11 +327,14 @@ static void attend(const struct fr_attn *a, int r, int h)
 
 static void ref_attn(struct fr_dev *dev, const struct fr_attn *a)
 {
+	struct fr_attn one = *a;
+
 	(void)dev;
-	assert(a->head_dim % 8 == 0 && a->head_dim <= MAX_HEAD_DIM);
-	for (int r = 0; r < a->rows; r++)
-		for (int h = 0; h < a->heads; h++)
-			attend(a, r, h);
+	assert(a->head_dim % 8 == 0 && a->head_dim <= MAX_HEAD_DIM && (!a->kv || a->items <= 1));
+	for (int i = 0; i < (a->items ? a->items : 1); i++, one = fr_attn_next(&one))
+		for (int r = 0; r < a->rows; r++)
+			for (int h = 0; h < a->heads; h++)
+				attend(&one, r, h);
 }
 
 static void ref_close(struct fr_dev *dev)
@@ -340,6 +359,7 @@ static const struct fr_ops ref_ops = {
 	.norm = ref_norm,
 	.rope = ref_rope,
 	.attn = ref_attn,
+	.pick = fr_host_pick,
 	.sync = fr_host_sync,
 	.close = ref_close,
 };
@@ -353,7 +373,8 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	*out = NULL;
 	if (!ref)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the ref device", sizeof *ref);
-	ref->host.dev = (struct fr_dev){.ops = &ref_ops, .isa = "ref", .activations = "f32", .threads = 1};
+	ref->host.dev =
+		(struct fr_dev){.ops = &ref_ops, .isa = "ref", .activations = "f32", .together = 1, .threads = 1};
 	if (fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
 		ref_close(&ref->host.dev);
 		return -1;

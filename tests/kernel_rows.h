@@ -102,6 +102,31 @@ static const struct fr_check_case fixed_rows[] = {
 	FR_CASE_CACHED(ATTN, DECODE, F32, 16, 16, 700, 4, 1, 64),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 6, 2, 300, 4, 2, 80),
 	FR_CASE_CACHED(ATTN, DECODE, F32, 3, 1, 513, 2, 2, 320),
+	/* several products of one input: q, k, v, also with fewer outputs for k and v */
+	FR_CASE_CHAIN(2, PREFILL, BF16, 577, 64, 256, BIAS, NONE),
+	FR_CASE_CHAIN(2, PREFILL, F16, 70, 129, 333, 0, NONE),
+	FR_CASE_CHAIN(1, PREFILL, F32, 33, 50, 71, BIAS | SCALE | RESIDUAL, QUICK_GELU),
+	FR_CASE_CHAIN(3, PREFILL, BF16, 803, 41, 64, STRIDED | BIAS, NONE),
+	FR_CASE_CHAIN(2, PREFILL, BF16, 1, 3, 5, 0, NONE),
+	FR_CASE_CHAIN(2, DECODE, BF16, 1, 1024, 1024, 0, NONE),
+	FR_CASE_CHAIN(2, DECODE, F16, 5, 129, 333, BIAS | RESIDUAL | INPLACE, NONE),
+	FR_CASE_CHAIN(3, DECODE, F32, 17, 67, 100, BIAS, SILU),
+	FR_CASE_CHAIN(2, DECODE, BF16, 3, 37, 201, FR_ODD_WEIGHT, NONE),
+	/* several images at once */
+	FR_CASE_ITEMS(3, 65, 65, 2, 64, 0),
+	FR_CASE_ITEMS(2, 257, 300, 1, 72, BIAS),
+	FR_CASE_ITEMS(5, 3, 1, 2, 8, BIAS),
+	FR_CASE_PATCHES(3, BF16, 28, 14, 64, BIAS),
+	FR_CASE_PATCHES(2, F16, 30, 7, 33, 0),
+	FR_CASE_PATCHES(2, F32, 14, 14, 3, 0),
+	/* tokens: ties, rows that are not finite, odd vocabularies */
+	FR_CASE_PICK(1, 1, 0, 0),
+	FR_CASE_PICK(9, 32064, 0, 0),
+	FR_CASE_PICK(6, 1001, 0, 0),
+	FR_CASE_PICK(1, 1, 0, FR_SAMPLED),
+	FR_CASE_PICK(9, 4001, 40, FR_SAMPLED),
+	FR_CASE_PICK(12, 700, 0, FR_SAMPLED),
+	FR_CASE_PICK(5, 300, 1, FR_SAMPLED),
 };
 
 /* The fixed rows, then every small number of rows in both phases and every head size. */

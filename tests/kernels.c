@@ -58,6 +58,15 @@ static int run_on(const struct fr_check *ck, struct fr_dev *dev, struct fr_check
 	return fr_check_collect(run, err);
 }
 
+static size_t weight_bytes(const struct fr_check *ck)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < FR_CHECK_MATS; i++)
+		sum += ck->w[i].bytes;
+	return sum;
+}
+
 /* One row on one level: devices dev[t] with t + 1 threads. */
 static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THREADS], const struct fr_check_run *want)
 {
@@ -71,7 +80,7 @@ static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THRE
 		if (run_on(ck, dev[t], &run, &err) != 0) {
 			test_fail(current, "%d threads: %s", t + 1, err.text);
 			bad = 1;
-		} else if (ck->c.with & FR_ODD_WEIGHT ? dev[t]->copied != copied + ck->w[0].bytes
+		} else if (ck->c.with & FR_ODD_WEIGHT ? dev[t]->copied != copied + weight_bytes(ck)
 						      : dev[t]->copied != copied) {
 			test_fail(current, "%zu bytes of weights were copied", dev[t]->copied - copied);
 			bad = 1;

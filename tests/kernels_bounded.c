@@ -121,21 +121,24 @@ static const float *slot(const struct fr_check_run *run, enum fr_slot s)
 	return run->check->slot[s].host;
 }
 
-static void check_linear(const struct fr_check_run *run, struct tally *t)
+/* Product i of a chain; bias is its own, scale and residual are the first one's. */
+static void check_product(const struct fr_check_run *run, int i, const float *bias, struct tally *t)
 {
 	const struct fr_check *ck = run->check;
 	const struct fr_check_case *c = &ck->c;
-	const float *x = slot(run, FR_SLOT_X), *bias = slot(run, FR_SLOT_BIAS), *scale = slot(run, FR_SLOT_SCALE);
+	const float *x = slot(run, FR_SLOT_X), *scale = i ? NULL : slot(run, FR_SLOT_SCALE),
+		    *y = run->out[FR_SLOT_Y + i];
 	const float *res = c->with & FR_IN_PLACE ? slot(run, FR_SLOT_Y) : slot(run, FR_SLOT_ADD);
+	const int outs = fr_check_outs(c, i);
 	size_t stride = ck->slot[FR_SLOT_X].bytes / sizeof(float) / (size_t)c->m;
 	double *w[2] = {malloc((size_t)c->k * sizeof(double)), malloc((size_t)c->k * sizeof(double))};
 
-	for (int n = 0; n < c->n; n++) {
-		for (int i = 0; i < 2 && ck->w[i].data; i++)
+	for (int n = 0; n < outs; n++) {
+		for (int m = 0; m <= (c->op == FR_CHECK_GLU); m++)
 			for (int k = 0; k < c->k; k++)
-				w[i][k] = weight_at(&ck->w[i], (size_t)n * (size_t)c->k + (size_t)k);
+				w[m][k] = weight_at(&ck->w[i + m], (size_t)n * (size_t)c->k + (size_t)k);
 		for (int r = 0; r < c->m; r++) {
-			size_t at = (size_t)r * (size_t)c->n + (size_t)n;
+			size_t at = (size_t)r * (size_t)outs + (size_t)n;
 			struct est v = est_dot(x + (size_t)r * stride, w[0], c->k, c->phase);
 
 			if (c->op == FR_CHECK_GLU)
@@ -146,13 +149,23 @@ static void check_linear(const struct fr_check_run *run, struct tally *t)
 			v = est_act(c->act, v);
 			if (scale)
 				v = est_mul(v, given(scale[n]));
-			if (res && c->op == FR_CHECK_LINEAR && c->with & (FR_WITH_RESIDUAL | FR_IN_PLACE))
+			if (i == 0 && res && c->op == FR_CHECK_LINEAR && c->with & (FR_WITH_RESIDUAL | FR_IN_PLACE))
 				v = est_add(v, given(res[at]));
-			note(t, at, ((float *)run->out[FR_SLOT_Y])[at], v);
+			note(t, at, y[at], v);
 		}
 	}
 	free(w[0]);
 	free(w[1]);
+}
+
+static void check_linear(const struct fr_check_run *run, struct tally *t)
+{
+	const float *bias = slot(run, FR_SLOT_BIAS);
+
+	for (int i = 0; i <= run->check->c.also; i++) {
+		check_product(run, i, bias, t);
+		bias += bias ? fr_check_outs(&run->check->c, i) : 0;
+	}
 }
 
 /* mean is off by g(depth) avg|x| and a division; squares of (c, e) are off by 2|c|e + e^2; the root of (s, e) by at
@@ -198,11 +211,10 @@ static void check_norm(const struct fr_check_run *run, struct tally *t)
 	}
 }
 
-static void check_patch(const struct fr_check_run *run, struct tally *t)
+static void check_image(const struct fr_check_run *run, const float *pixels, const float *out, struct tally *t)
 {
 	const struct fr_check_case *c = &run->check->c;
-	const float *pixels = slot(run, FR_SLOT_X), *bias = slot(run, FR_SLOT_BIAS), *pos = slot(run, FR_SLOT_ADD);
-	const float *out = run->out[FR_SLOT_Y];
+	const float *bias = slot(run, FR_SLOT_BIAS), *pos = slot(run, FR_SLOT_ADD);
 	int p = c->patch, g = c->image / p, k = 3 * p * p;
 	double *w = malloc((size_t)k * sizeof *w);
 	float *x = malloc((size_t)k * sizeof *x);
@@ -228,6 +240,16 @@ static void check_patch(const struct fr_check_run *run, struct tally *t)
 	}
 	free(w);
 	free(x);
+}
+
+static void check_patch(const struct fr_check_run *run, struct tally *t)
+{
+	const struct fr_check_case *c = &run->check->c;
+	size_t side = (size_t)c->image, grid = (size_t)(c->image / c->patch);
+
+	for (size_t i = 0; i < (c->images ? (size_t)c->images : 1); i++)
+		check_image(run, slot(run, FR_SLOT_X) + i * 3 * side * side,
+			    (float *)run->out[FR_SLOT_Y] + i * (1 + grid * grid) * (size_t)c->n, t);
 }
 
 /* No arithmetic: the bound is 0. */
@@ -304,7 +326,7 @@ static void check_rope(const struct fr_check_run *run, struct tally *t)
 	}
 }
 
-/* The keys or values of row r and head h as [keys, head_dim] float32. */
+/* The keys or values of row r (of all images' rows) and head h as [keys, head_dim] float32. */
 static void gather(const struct fr_check_run *run, int values, int r, int h, int keys, float *to)
 {
 	const struct fr_check *ck = run->check;
@@ -313,7 +335,7 @@ static void gather(const struct fr_check_run *run, int values, int r, int h, int
 	for (int j = 0; j < keys; j++)
 		for (int d = 0; d < c->head_dim; d++, to++) {
 			if (c->with & FR_DENSE) {
-				size_t at = (size_t)((j * c->heads + h) * c->head_dim + d);
+				size_t at = (size_t)(((r / c->m * c->kv_len + j) * c->heads + h) * c->head_dim + d);
 
 				*to = slot(run, values ? FR_SLOT_V : FR_SLOT_K)[at];
 			} else {
@@ -369,11 +391,13 @@ static void check_attn(const struct fr_check_run *run, struct tally *t)
 	      *v = malloc((size_t)(c->kv_len + c->m) * (size_t)hd * 4);
 	double *p = malloc((size_t)(c->kv_len + c->m) * 8), *rel = malloc((size_t)(c->kv_len + c->m) * 8);
 
-	for (int i = 0; i < c->m * c->heads; i++) {
+	for (int i = 0; i < (c->images ? c->images : 1) * c->m * c->heads; i++) {
 		int r = i / c->heads, h = i % c->heads, keys = c->with & FR_DENSE ? c->kv_len : ck->row[r].pos + 1;
 		int chunks = (keys + FR_ATTN_CHUNK - 1) / FR_ATTN_CHUNK;
 		const float *bias =
-			c->with & FR_WITH_BIAS ? slot(run, FR_SLOT_BIAS) + (h * c->m + r) * c->kv_len : NULL;
+			c->with & FR_WITH_BIAS
+				? slot(run, FR_SLOT_BIAS) + ((r / c->m * c->heads + h) * c->m + r % c->m) * c->kv_len
+				: NULL;
 		double sum, sum_rel = gamma_n(chunks + lane_depth(FR_ATTN_CHUNK));
 
 		gather(run, 0, r, h, keys, k);
@@ -403,10 +427,68 @@ static void check_attn(const struct fr_check_run *run, struct tally *t)
 	free(rel);
 }
 
+/* How much more likely than id a are the ids before it, in order of logit, then id; top_k 0: all. *share: its own part
+ * of all that top-k and top-p leave. Plain double arithmetic and libm. */
+static double before(const float *x, int vocab, const struct fr_sampler *s, int a, double *share)
+{
+	double sum = 0, kept = 0, ahead = 0, own = exp((double)x[a] / (double)s->temperature);
+	int rank = 0, n = s->top_k ? s->top_k : vocab;
+	char *done = calloc((size_t)vocab, 1);
+
+	for (int pass = 0; pass < 2; pass++) {
+		memset(done, 0, (size_t)vocab);
+		for (rank = 0; rank < n && (pass == 0 || kept < (double)s->top_p * sum); rank++) {
+			int best = -1;
+			for (int i = 0; i < vocab; i++)
+				if (!done[i] && (best < 0 || x[i] > x[best]))
+					best = i;
+			if (best < 0)
+				break;
+			done[best] = 1;
+			if (pass == 0)
+				sum += exp((double)x[best] / (double)s->temperature);
+			else
+				kept += exp((double)x[best] / (double)s->temperature);
+			if (pass == 1 && (x[best] > x[a] || (x[best] == x[a] && best < a)))
+				ahead = kept;
+		}
+	}
+	free(done);
+	*share = own / kept;
+	return ahead / kept;
+}
+
+/* Greedy: the id itself. Sampled: the draw lies in the id's part, whose borders are off by the exponentials' error. */
+static void check_pick(const struct fr_check_run *run, struct tally *t)
+{
+	const struct fr_check *ck = run->check;
+	const struct fr_check_case *c = &ck->c;
+	const float *x = slot(run, FR_SLOT_X);
+
+	for (int r = 0; r < c->m; r++, x += c->n) {
+		const int id = run->picked[r];
+		int finite = 1, best = 0, in = 0;
+
+		for (int i = 0; i < c->n; i++) {
+			finite &= isfinite(x[i]) != 0;
+			best = x[i] > x[best] ? i : best;
+		}
+		if (!finite) {
+			in = id == -1;
+		} else if (!(c->with & FR_SAMPLED)) {
+			in = id == best;
+		} else if (id >= 0 && id < c->n) {
+			double share, from = before(x, c->n, &ck->sampler, id, &share);
+			in = ck->draw[r] >= from - 1e-5 && ck->draw[r] <= from + share + 1e-5;
+		}
+		note(t, (size_t)r, in ? 0.0f : 1.0f, (struct est){0, 0});
+	}
+}
+
 static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *ref)
 {
 	static void (*const check[])(const struct fr_check_run *, struct tally *) = {
-		check_linear, check_linear, check_norm, check_patch, check_embed, check_rope, check_attn};
+		check_linear, check_linear, check_norm, check_patch, check_embed, check_rope, check_attn, check_pick};
 	struct fr_check *ck;
 	struct fr_check_run run = {0};
 	struct fr_error err;

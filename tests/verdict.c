@@ -72,7 +72,6 @@ static void check_sampler(void)
 {
 	const float logits[6] = {1.0f, 3.0f, 3.0f, -2.0f, 2.0f, 0.0f};
 	struct fr_candidate room[6];
-	struct fr_sample_scratch scratch = {room};
 	struct fr_sampler greedy = {.top_p = 1}, one = {.temperature = 1, .top_k = 1, .top_p = 1},
 			  cold = {.temperature = 1e-42f, .top_p = 1}, tiny = {.temperature = 1, .top_p = 1e-6f},
 			  two = {.temperature = 1, .top_p = 0.6f}, all = {.temperature = 1, .top_p = 1};
@@ -81,18 +80,18 @@ static void check_sampler(void)
 	const int draws = 20000;
 	double sum = 0;
 
-	CHECK("exact/greedy takes the lowest id on ties", fr_pick(logits, 6, &greedy, NULL, &scratch) == 1, "not 1");
+	CHECK("exact/greedy takes the lowest id on ties", fr_pick_row(logits, 6, &greedy, 0, NULL) == 1, "not 1");
 	fr_rng_init(&a, 7, "00112233445566778899");
-	CHECK("exact/top-k 1 is greedy", fr_pick(logits, 6, &one, &a, &scratch) == 1, "not 1");
-	CHECK("exact/a tiny top-p is greedy", fr_pick(logits, 6, &tiny, &a, &scratch) == 1, "not 1");
+	CHECK("exact/top-k 1 is greedy", fr_pick_row(logits, 6, &one, fr_rng_draw(&a), room) == 1, "not 1");
+	CHECK("exact/a tiny top-p is greedy", fr_pick_row(logits, 6, &tiny, fr_rng_draw(&a), room) == 1, "not 1");
 	for (int i = 0; i < 20; i++) {
-		int32_t id = fr_pick(logits, 6, &cold, &a, &scratch);
+		int32_t id = fr_pick_row(logits, 6, &cold, fr_rng_draw(&a), room);
 		outside += id != 1 && id != 2;
 	}
 	CHECK("exact/the smallest temperature draws among the best alone", outside == 0, "%d of 20 outside", outside);
 	outside = 0;
 	for (int i = 0; i < 200; i++) {
-		int32_t id = fr_pick(logits, 6, &two, &a, &scratch);
+		int32_t id = fr_pick_row(logits, 6, &two, fr_rng_draw(&a), room);
 		outside += id != 1 && id != 2;
 	}
 	CHECK("exact/top-p keeps the smallest set that reaches it", outside == 0, "%d of 200 outside", outside);
@@ -100,10 +99,11 @@ static void check_sampler(void)
 	fr_rng_init(&a, 7, "00112233445566778899");
 	fr_rng_init(&b, 7, "00112233445566778899");
 	for (int i = 0; i < 100; i++)
-		same &= fr_pick(logits, 6, &all, &a, &scratch) == fr_pick(logits, 6, &all, &b, &scratch);
+		same &= fr_pick_row(logits, 6, &all, fr_rng_draw(&a), room) ==
+			fr_pick_row(logits, 6, &all, fr_rng_draw(&b), room);
 	CHECK("exact/the same seed and image draw the same", same, "they differ");
 	for (int i = 0; i < draws; i++)
-		count[fr_pick(logits, 6, &all, &a, &scratch)]++;
+		count[fr_pick_row(logits, 6, &all, fr_rng_draw(&a), room)]++;
 	for (int i = 0; i < 6; i++)
 		sum += exp((double)logits[i]);
 	/* each count is binomial: five standard deviations, and the draws are seeded, so this passes or fails for good

@@ -256,11 +256,13 @@ static void plan_blocks(struct attn *t)
 void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a)
 {
 	struct fr_cpu *cpu = (struct fr_cpu *)dev;
-	struct attn t = {.cpu = cpu, .a = a, .width = (size_t)a->heads * (size_t)a->head_dim};
+	struct fr_attn one = *a;
+	struct attn t = {.cpu = cpu, .a = &one, .width = (size_t)a->heads * (size_t)a->head_dim};
 
 	t.dtype = a->kv ? a->kv->dtype : FR_F32;
 	assert(a->head_dim > 0 && a->head_dim % 8 == 0 && a->head_dim <= FR_MAX_HEAD_DIM);
 	assert(!a->kv || (a->heads % a->kv->kv_heads == 0 && a->head_dim == a->kv->head_dim && !a->bias));
+	assert(!a->kv || a->items <= 1);
 	if (a->rows <= 0)
 		return;
 	if (a->kv && a->phase == FR_DECODE) {
@@ -268,5 +270,6 @@ void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a)
 		return;
 	}
 	plan_blocks(&t);
-	fr_pool_run(cpu->pool, a->heads * t.blocks, prefill, &t);
+	for (int i = 0; i < fr_max(1, a->items); i++, one = fr_attn_next(&one))
+		fr_pool_run(cpu->pool, a->heads * t.blocks, prefill, &t);
 }

@@ -1,10 +1,11 @@
 /* Matrix products of the prefill phase: y = x w^T on packed panels, with the epilogue fused.
  *
- * The rows of x are copied once into blocks [kc-deep slice][tile of mr rows][mr, kc], shared by all workers: rows a
- * power of two apart would fall on the same cache sets. Then each job takes nc columns: slice by slice it packs their
- * weights (transposed, widened), so each weight is packed once in all, and adds to its sums, which stay with the
- * worker: [rows, columns of the job]. The sum of one output is one chain in order of k, carried from slice to slice
- * through memory, so the blocking does not show in the bits. A gated product keeps both halves' sums side by side. */
+ * The rows of x are copied once, also for a chain of products, into blocks [kc-deep slice][tile of mr rows][mr, kc],
+ * shared by all workers: rows a power of two apart would fall on the same cache sets. Then each job takes nc columns:
+ * slice by slice it packs their weights (transposed, widened), so each weight is packed once in all, and adds to its
+ * sums, which stay with the worker: [rows, columns of the job]. The sum of one output is one chain in order of k,
+ * carried from slice to slice through memory, so the blocking does not show in the bits. A gated product keeps both
+ * halves' sums side by side. */
 #include "cpu.h"
 
 #include <assert.h>
@@ -22,7 +23,8 @@ struct gemm {
 	int col_jobs, row_jobs, job_rows;
 	const float *bias, *scale, *residual;
 	enum fr_act act;
-	float *y; /* [rows, w.rows] */
+	float *y;		      /* [rows, w.rows] */
+	const struct fr_linear *also; /* further products of x */
 };
 
 static size_t panel_floats(const struct fr_ukr *u)
@@ -148,6 +150,20 @@ static void plan_jobs(struct gemm *g)
 	g->row_jobs = fr_ceil_div(g->rows, g->job_rows);
 }
 
+/* What a product of the rows from `row` on is made with and where it goes. */
+static void take_output(struct gemm *g, const struct fr_linear *a, int row)
+{
+	size_t at = (size_t)row * (size_t)a->w.rows;
+
+	assert(a->w.cols == g->k && g->cpu->u.pack[a->w.dtype]);
+	g->w[0] = a->w;
+	g->bias = a->bias;
+	g->act = a->act;
+	g->scale = a->scale;
+	g->residual = a->residual ? a->residual + at : NULL;
+	g->y = a->y + at;
+}
+
 /* All rows, in blocks that the packed copy and a worker's sums have room for. */
 static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 {
@@ -168,9 +184,14 @@ static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 		if (g->residual)
 			part.residual = g->residual + (size_t)r * (size_t)g->w[0].rows;
 		part.y = g->y + (size_t)r * (size_t)g->w[0].rows;
-		plan_jobs(&part);
 		fr_pool_run(cpu->pool, fr_ceil_div(part.rows, u->mr), pack_tile, &part);
+		plan_jobs(&part);
 		fr_pool_run(cpu->pool, part.col_jobs * part.row_jobs, multiply, &part);
+		for (const struct fr_linear *a = g->also; a; a = a->also) {
+			take_output(&part, a, r);
+			plan_jobs(&part);
+			fr_pool_run(cpu->pool, part.col_jobs * part.row_jobs, multiply, &part);
+		}
 	}
 }
 
@@ -187,6 +208,7 @@ void fr_gemm_linear(struct fr_cpu *cpu, const struct fr_linear *a)
 		.scale = a->scale,
 		.residual = a->residual,
 		.y = a->y,
+		.also = a->also,
 	};
 
 	if (a->rows > 0)
@@ -213,17 +235,22 @@ void fr_gemm_glu(struct fr_cpu *cpu, const struct fr_glu *a)
 void fr_gemm_patch(struct fr_cpu *cpu, const struct fr_patch *a)
 {
 	int g = a->image / a->patch, dim = a->w.rows;
+	struct fr_patch one = *a;
 	struct gemm p = {
 		.k = a->w.cols,
-		.patch = a,
+		.patch = &one,
 		.w = {a->w},
 		.mats = 1,
 		.bias = a->bias,
 		.residual = a->pos + dim,
-		.y = a->y + dim,
 	};
 
 	assert(a->w.cols == 3 * a->patch * a->patch);
-	cpu->u.finish(dim, a->cls, a->pos, FR_ACT_NONE, NULL, NULL, a->y);
-	run(cpu, &p, g * g);
+	for (int i = 0; i < fr_max(1, a->images); i++) {
+		one.y = a->y + (size_t)i * (size_t)(1 + g * g) * (size_t)dim;
+		one.pixels = a->pixels + (size_t)i * 3 * (size_t)a->image * (size_t)a->image;
+		p.y = one.y + dim;
+		cpu->u.finish(dim, a->cls, a->pos, FR_ACT_NONE, NULL, NULL, one.y);
+		run(cpu, &p, g * g);
+	}
 }

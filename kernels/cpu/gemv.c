@@ -23,6 +23,7 @@ struct gemv {
 	const float *bias, *scale, *residual;
 	enum fr_act act;
 	float *y;
+	const struct fr_linear *also; /* further products of x */
 };
 
 size_t fr_gemv_scratch(const struct fr_ukr *u)
@@ -90,10 +91,37 @@ static void multiply(void *arg, int i, int worker)
 	}
 }
 
+static void pack_rows(struct gemv *g)
+{
+	fr_pool_run(g->cpu->pool, fr_ceil_div(g->rows, FR_MAX_GEMV_ROWS) * g->copies, pack_group, g);
+}
+
+static void multiply_all(struct gemv *g)
+{
+	int n = g->w[0].rows, tile = g->cpu->u.gemv_cols, threads = fr_pool_threads(g->cpu->pool);
+	int cols = fr_ceil_div(fr_ceil_div(n, 16 * threads), tile) * tile;
+
+	g->cols = fr_min(cols, MAX_COLS / tile * tile);
+	fr_pool_run(g->cpu->pool, fr_ceil_div(n, g->cols), multiply, g);
+}
+
+/* What a product of the rows from `row` on is made with and where it goes. */
+static void take_output(struct gemv *g, const struct fr_linear *a, int row)
+{
+	size_t at = (size_t)row * (size_t)a->w.rows;
+
+	assert(a->w.cols == g->w[0].cols && g->cpu->u.gemv[a->w.dtype]);
+	g->w[0] = a->w;
+	g->bias = a->bias;
+	g->act = a->act;
+	g->scale = a->scale;
+	g->residual = a->residual ? a->residual + at : NULL;
+	g->y = a->y + at;
+}
+
 static void run(struct fr_cpu *cpu, struct gemv *g, int rows)
 {
-	int n = g->w[0].rows, k = g->w[0].cols, tile = cpu->u.gemv_cols, threads = fr_pool_threads(cpu->pool);
-	int cols = fr_ceil_div(fr_ceil_div(n, 16 * threads), tile) * tile;
+	int k = g->w[0].cols;
 	int copies = g->mats == 2 && g->w[1].dtype != g->w[0].dtype ? 2 : 1;
 	int room = (int)(FR_PACK_FLOATS / packed_row(k)) / (copies * FR_MAX_GEMV_ROWS) * FR_MAX_GEMV_ROWS;
 
@@ -101,17 +129,24 @@ static void run(struct fr_cpu *cpu, struct gemv *g, int rows)
 	g->cpu = cpu;
 	g->packed = packed_row(k);
 	g->copies = copies;
-	g->cols = fr_min(cols, MAX_COLS / tile * tile);
 	for (int r = 0; r < rows; r += room) {
 		struct gemv part = *g;
 
 		part.rows = fr_min(room, rows - r);
 		part.x = g->x + (size_t)r * g->ldx;
-		part.y = g->y + (size_t)r * (size_t)n;
+		part.y = g->y + (size_t)r * (size_t)g->w[0].rows;
 		if (g->residual)
-			part.residual = g->residual + (size_t)r * (size_t)n;
-		fr_pool_run(cpu->pool, fr_ceil_div(part.rows, FR_MAX_GEMV_ROWS) * copies, pack_group, &part);
-		fr_pool_run(cpu->pool, fr_ceil_div(n, g->cols), multiply, &part);
+			part.residual = g->residual + (size_t)r * (size_t)g->w[0].rows;
+		pack_rows(&part);
+		multiply_all(&part);
+		for (const struct fr_linear *a = g->also; a; a = a->also) {
+			const enum fr_dtype packed = part.w[0].dtype;
+
+			take_output(&part, a, r);
+			if (a->w.dtype != packed)
+				pack_rows(&part);
+			multiply_all(&part);
+		}
 	}
 }
 
@@ -127,6 +162,7 @@ void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a)
 		.scale = a->scale,
 		.residual = a->residual,
 		.y = a->y,
+		.also = a->also,
 	};
 
 	run(cpu, &g, a->rows);

@@ -49,6 +49,7 @@ static const struct fr_ops ops_cpu = {
 	.norm = fr_cpu_norm,
 	.rope = fr_cpu_rope,
 	.attn = fr_cpu_attn,
+	.pick = fr_host_pick,
 	.sync = fr_host_sync,
 	.close = close_cpu,
 };
@@ -87,6 +88,7 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	cpu->host.dev.ops = &ops_cpu;
 	cpu->host.dev.isa = level == FR_LEVEL_REF ? "cpu-ref" : fr_level_names[level];
 	cpu->host.dev.activations = "f32";
+	cpu->host.dev.together = 1;
 	fr_ukr_ref(&cpu->u);
 	if (level >= FR_LEVEL_AVX2)
 		fr_ukr_avx2(&cpu->u);
