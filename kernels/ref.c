@@ -5,6 +5,7 @@
  * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
 #include "host.h"
 #include "math.h"
+#include "ref_round.h"
 
 #include <assert.h>
 #include <math.h>
@@ -16,6 +17,7 @@
 struct fr_ref {
 	struct fr_host host;
 	float *wide[2]; /* [FR_MAX_COLS] each: a widened row of weights */
+	struct fr_rounds rounds; /* for tests: inputs as another device rounds them */
 };
 
 static float seq_dot(const float *a, const float *b, int n)
@@ -66,15 +68,17 @@ static void widen_row(const struct fr_mat *w, int n, float *wide)
 	fr_to_f32(w->dtype, (const char *)w->data + (size_t)n * bytes, wide, (size_t)w->cols);
 }
 
-static void multiply(float *w, const struct fr_linear *a)
+static void multiply(struct fr_ref *ref, const struct fr_linear *a)
 {
 	size_t stride = a->x_stride ? a->x_stride : (size_t)a->w.cols;
+	const float *x = fr_round_product(&ref->rounds, a->x, &stride, a->rows, a->w.cols, a->w.dtype, a->phase);
+	float *w = ref->wide[0];
 
 	for (int n = 0; n < a->w.rows; n++) {
 		widen_row(&a->w, n, w);
 		for (int r = 0; r < a->rows; r++) {
 			size_t at = (size_t)r * (size_t)a->w.rows + (size_t)n;
-			float v = phase_dot(a->phase, a->x + (size_t)r * stride, w, a->w.cols);
+			float v = phase_dot(a->phase, x + (size_t)r * stride, w, a->w.cols);
 
 			if (a->bias)
 				v = v + a->bias[n];
@@ -91,19 +95,22 @@ static void multiply(float *w, const struct fr_linear *a)
 static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
 {
 	for (; a; a = a->also)
-		multiply(((struct fr_ref *)dev)->wide[0], a);
+		multiply((struct fr_ref *)dev, a);
 }
 
 static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 {
-	float *const *w = ((struct fr_ref *)dev)->wide;
+	struct fr_ref *ref = (struct fr_ref *)dev;
+	float *const *w = ref->wide;
 	int cols = a->gate.cols;
+	size_t stride = (size_t)cols;
+	const float *in = fr_round_product(&ref->rounds, a->x, &stride, a->rows, cols, a->gate.dtype, a->phase);
 
 	for (int n = 0; n < a->gate.rows; n++) {
 		widen_row(&a->gate, n, w[0]);
 		widen_row(&a->up, n, w[1]);
 		for (int r = 0; r < a->rows; r++) {
-			const float *x = a->x + (size_t)r * (size_t)cols;
+			const float *x = in + (size_t)r * stride;
 			float gate = phase_dot(a->phase, x, w[0], cols);
 			float up = phase_dot(a->phase, x, w[1], cols);
 
@@ -184,13 +191,14 @@ static void embed_patches(float *w, const struct fr_patch *a)
 
 static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
 {
-	size_t side = (size_t)a->image, grid = (size_t)(a->image / a->patch);
+	struct fr_ref *ref = (struct fr_ref *)dev;
+	size_t side = (size_t)a->image, grid = (size_t)(a->image / a->patch), size = 3 * side * side;
 	struct fr_patch one = *a;
 
 	for (int i = 0; i < (a->images ? a->images : 1); i++) {
-		one.pixels = a->pixels + (size_t)i * 3 * side * side;
+		one.pixels = fr_round_pixels(&ref->rounds, a->pixels + (size_t)i * size, size, a->w.dtype);
 		one.y = a->y + (size_t)i * (1 + grid * grid) * (size_t)a->w.rows;
-		embed_patches(((struct fr_ref *)dev)->wide[0], &one);
+		embed_patches(ref->wide[0], &one);
 	}
 }
 
@@ -327,9 +335,8 @@ static void attend(const struct fr_attn *a, int r, int h)
 
 static void ref_attn(struct fr_dev *dev, const struct fr_attn *a)
 {
-	struct fr_attn one = *a;
+	struct fr_attn one = fr_round_attn(&((struct fr_ref *)dev)->rounds, a);
 
-	(void)dev;
 	assert(a->head_dim % 8 == 0 && a->head_dim <= MAX_HEAD_DIM && (!a->kv || a->items <= 1));
 	for (int i = 0; i < (a->items ? a->items : 1); i++, one = fr_attn_next(&one))
 		for (int r = 0; r < a->rows; r++)
@@ -337,8 +344,19 @@ static void ref_attn(struct fr_dev *dev, const struct fr_attn *a)
 				attend(&one, r, h);
 }
 
+static int ref_sync(struct fr_dev *dev, struct fr_error *err)
+{
+	struct fr_rounds *r = &((struct fr_ref *)dev)->rounds;
+
+	if (!r->failed)
+		return 0;
+	r->failed = 0;
+	return fr_fail(err, FR_E_MEMORY, "not enough memory for the rounded inputs of an operation");
+}
+
 static void ref_close(struct fr_dev *dev)
 {
+	fr_rounds_close(&((struct fr_ref *)dev)->rounds);
 	fr_host_release_all((struct fr_host *)dev);
 	free(dev);
 }
@@ -360,7 +378,7 @@ static const struct fr_ops ref_ops = {
 	.rope = ref_rope,
 	.attn = ref_attn,
 	.pick = fr_host_pick,
-	.sync = fr_host_sync,
+	.sync = ref_sync,
 	.close = ref_close,
 };
 
@@ -369,13 +387,13 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	struct fr_ref *ref = calloc(1, sizeof *ref);
 	void *wide;
 
-	(void)opts;
 	*out = NULL;
 	if (!ref)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the ref device", sizeof *ref);
 	ref->host.dev =
 		(struct fr_dev){.ops = &ref_ops, .isa = "ref", .activations = "f32", .together = 1, .threads = 1};
-	if (fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
+	if (fr_rounds_open(opts->roundings, &ref->rounds, err) != 0 ||
+	    fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
 		ref_close(&ref->host.dev);
 		return -1;
 	}

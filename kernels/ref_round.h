@@ -1,0 +1,32 @@
+/* Inputs rounded as a device with 16-bit matrix units rounds them, for ref alone: so that tests can hold such a device
+ * against the plain loops on the same inputs. */
+#ifndef FR_KERNELS_REF_ROUND_H
+#define FR_KERNELS_REF_ROUND_H
+
+#include "ops.h"
+
+struct fr_rounds {
+	int on, precise;
+	int failed; /* memory was short: an input went in as it was */
+	float *copy[3];
+	size_t items[3];
+};
+/* name: NULL (nothing is rounded), "cuda" or "cuda-precise". */
+int fr_rounds_open(const char *name, struct fr_rounds *r, struct fr_error *err);
+void fr_rounds_close(struct fr_rounds *r);
+
+/* The input of a product as the device multiplies it: x [rows, cols] itself, or a rounded copy, rows *stride floats
+ * apart. Good until the next call. */
+const float *fr_round_product(struct fr_rounds *r, const float *x, size_t *stride, int rows, int cols,
+			      enum fr_dtype weights, enum fr_phase phase);
+/* The pixels [n] of a patch embedding. */
+const float *fr_round_pixels(struct fr_rounds *r, const float *x, size_t n, enum fr_dtype weights);
+/* a with q, and dense k and v, as the device multiplies them. */
+struct fr_attn fr_round_attn(struct fr_rounds *r, const struct fr_attn *a);
+
+/* y[i] = the sum of `terms` roundings of x[i] to dtype, f16 saturated; x times `factor`, a power of two, and back. */
+void fr_round_terms(const float *x, float *y, size_t n, enum fr_dtype dtype, int terms, float factor);
+/* What a row is multiplied by before it is rounded: 1 unless f16 might overflow. */
+float fr_round_factor(const float *x, size_t n, enum fr_dtype dtype);
+
+#endif
