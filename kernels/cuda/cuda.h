@@ -25,6 +25,11 @@ FR_INLINE int fr_pitch(int cols)
 	return (cols + 7) / 8 * 8;
 }
 
+FR_INLINE int fr_ceil_div(int a, int b)
+{
+	return (a + b - 1) / b;
+}
+
 #define FR_CU_DECODE_ROWS 16 /* rows that one pass over the weights serves in FR_DECODE; more rows take more passes */
 
 /* Activations in 16 bits: `terms` matrices [rows, pitch] of dtype, term t at data + t * rows * pitch; columns beyond the
