@@ -19,14 +19,14 @@ LIB_SRC := $(wildcard engine/*.c kernels/*.c kernels/cpu/*.c tokenizer/*.c weigh
 CLI_SRC := $(wildcard cli/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(patsubst %.S,$B/%.o,$(wildcard weights/demo/*.S))
 CLI_OBJ := $(CLI_SRC:%.c=$B/%.o)
-TESTS   := $(patsubst tests/%.c,$B/tests/%,$(filter-out tests/example.c,$(wildcard tests/*.c)))
+TESTS   := $(patsubst tests/%.c,$B/tests/%,$(filter-out tests/example.c tests/cuda_%.c,$(wildcard tests/*.c)))
 SCRIPTS := $(wildcard tests/*.test.sh)
 FUZZ    := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 READERS := $(filter $(addprefix $B/tests/,weights bind config tokenizer tokenizer_bad image),$(TESTS))
 
 # Debian packages: what the build needs, and what the sanitizers, fuzzers and valgrind need on top.
 DEBS     := gcc make libc6-dev libjpeg-dev libwebp-dev libstb-dev libcjson-dev libmd-dev
-DEBS_DEV := clang-$(CLANG) libclang-rt-$(CLANG)-dev valgrind libc6-dbg
+DEBS_DEV := g++ clang-$(CLANG) libclang-rt-$(CLANG)-dev valgrind libc6-dbg
 export B
 
 .DELETE_ON_ERROR:
@@ -76,12 +76,49 @@ $B/tests/example.o: ARCH := -Iengine
 $B/tests/%: $B/tests/%.o $B/libfr-run.a
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-test: all $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
-	$(RUN) $(TESTS) $(SCRIPTS)
+# ---- The CUDA backend on the CPU: kernels as host C++ under tests/cuda_host/ (docs/CUDA-HOST.md) ----
+# -fsanitize=thread makes the compiler call a function at each load and store; those functions are the shim's own, so
+# libtsan is not linked. What joins or replaces accesses after that is turned off. Without g++, and under ASan (which does
+# not follow the shim's own stacks), the tests that need it are left out by one skip line.
+CXX       ?= g++
+SHIM_CXX  := -x c++ -std=c++17 -O2 -g -ffp-contract=off -fno-math-errno -fno-strict-aliasing -fno-exceptions -fno-rtti \
+	-fno-tree-vectorize -fno-tree-slp-vectorize -fno-store-merging -fno-tree-loop-distribute-patterns \
+	-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -DFR_CUDA_HOST -Itests/cuda_host \
+	-Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -MMD -MP
+SHIM_OBJ  := $(patsubst %.cu,$B/shim/%.o,$(wildcard kernels/cuda/*.cu)) \
+	$(patsubst %.c,$B/%.o,$(filter-out tests/cuda_host/attach.c,$(wildcard tests/cuda_host/*.c)))
+SHIM_SELF := $(patsubst %.cu,$B/shim/%.o,$(wildcard tests/cuda_host/*.cu))
+SHIM_TEST := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/cuda_*.c))
+SHIM_LINK := $B/tests/cuda_host/attach.o $B/libcuda_host.a $B/libfr-run.a
+ifneq ($(findstring address,$(SAN)),)
+SHIM_RUN  := tests/cuda_host/without.sh
+else ifeq ($(shell command -v $(CXX) 2>/dev/null),)
+SHIM_RUN  := tests/cuda_host/without.sh
+else
+SHIM_RUN  := $(SHIM_TEST)
+endif
+
+$B/shim/%.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(SHIM_CXX) -c $< -o $@
+
+$B/libcuda_host.a: $(SHIM_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$B/fr-run-shim: $(CLI_OBJ) $(SHIM_LINK)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$B/tests/cuda_shim: $(SHIM_SELF)
+$(SHIM_TEST): $B/tests/%: $B/tests/%.o $(SHIM_LINK)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(LDLIBS)
+
+test: all $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
+	$(RUN) $(TESTS) $(SHIM_RUN) $(SCRIPTS)
 
 # What one build folder can check on its own: the test programs, the fuzz corpora and the command line.
-checks: $(TESTS) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
-	PROGRAM=$B/fr-run tests/run.sh $(TESTS) tests/fuzz.test.sh tests/cli.test.sh
+checks: $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
+	PROGRAM=$B/fr-run tests/run.sh $(TESTS) $(SHIM_RUN) tests/fuzz.test.sh tests/cli.test.sh
 
 test-asan:
 	+$(MAKE) B=build/asan OPT="-O1 -g -fno-omit-frame-pointer" checks \
@@ -160,4 +197,4 @@ oracle:
 clean:
 	rm -rf $B fr-run libfr-run.a
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(wildcard $B/tests/fuzz/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)

@@ -11,6 +11,9 @@
 #include "args.h"
 #include "../math.h"
 
+#ifdef FR_CUDA_HOST
+#define __align__(n) __attribute__((aligned(n)))
+#endif
 /* Four 32-bit words; loads and stores of it are one 128-bit access. */
 struct __align__(16) fr_u4 {
 	uint32_t x, y, z, w;

@@ -1,0 +1,370 @@
+/* Every load and store of a kernel: the compiler, asked for thread sanitizing, puts a call to __tsan_readN or
+ * __tsan_writeN before each; here are those functions (libtsan is not linked). Stacks are ignored; device and shared
+ * memory are checked for bounds, alignment and races.
+ *
+ * RACES ON SHARED MEMORY. Per 4-byte word: the last thread that wrote, the last that read, and the last reader of
+ * another warp, each with its warp's epoch and the bytes. Two accesses of different threads, one of them a write, are
+ * in order when the later one's warp knows the earlier one's epoch (fiber.c). Threads run one after another here, so
+ * which of the two came first does not matter. What is found is a race; not every race is found: a word remembers one
+ * writer and two readers.
+ *
+ * RACES ON DEVICE MEMORY. Per 4-byte word: the last block that wrote and the one that read, with the bytes. Blocks of a
+ * launch are in no order. A read before FR_WAIT of what a kernel wrote since the stream last drained is a race too. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "host.h"
+
+#define ARENA ((size_t)64 << 30)
+#define MASK_SHIFT FR_SHIM_EPOCH_BITS
+#define THREAD_SHIFT (FR_SHIM_EPOCH_BITS + 4)
+
+struct shared_word {
+	uint32_t wrote, read, read_other; /* thread << 22 | bytes << 18 | epoch; 0: none */
+	uint32_t pending;		  /* 1 + the thread whose cp.async is under way */
+};
+struct device_word {
+	uint32_t wrote; /* block << 4 | bytes; blocks are numbered from 1 over all launches */
+	uint32_t read;	/* block << 5 | several << 4 | bytes */
+};
+#define MAX_BLOCKS (1u << 27)
+
+static struct shared_word shared[FR_SHIM_SMEM_MAX / 4];
+static struct device_word *device;
+static uintptr_t smem0;
+static unsigned smem_bytes;
+static uint32_t block, launch_first, ordered_first; /* numbers of blocks */
+static unsigned char waited[FR_SHIM_THREADS];
+extern char __executable_start, end;
+
+int fr_shim_watch_open(void)
+{
+	if (device)
+		return 0;
+	void *p = mmap(NULL, ARENA / 4 * sizeof *device, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -1;
+	device = p;
+	smem0 = (uintptr_t)fr_shim_smem + FR_SHIM_SMEM_GUARD;
+	block = 1;
+	return 0;
+}
+
+void fr_shim_watch_launch(unsigned bytes)
+{
+	if (block > MAX_BLOCKS - (1u << 26)) {
+		madvise(device, ARENA / 4 * sizeof *device, MADV_DONTNEED);
+		block = 1;
+		ordered_first = 0;
+	}
+	smem_bytes = bytes;
+	launch_first = block + 1;
+}
+
+void fr_shim_watch_block(void)
+{
+	block++;
+	memset((void *)smem0, 0xff, smem_bytes);
+	memset(waited, 0, fr_shim_now.threads);
+}
+
+void fr_shim_watch_ordered(void)
+{
+	ordered_first = block + 1;
+}
+
+void fr_shim_watch_epochs(void)
+{
+	for (unsigned i = 0; i < FR_SHIM_SMEM_MAX / 4; i++)
+		shared[i].wrote = shared[i].read = shared[i].read_other = 0;
+}
+
+int fr_shim_waited(unsigned thread)
+{
+	return waited[thread];
+}
+
+void fr_shim_wait(void)
+{
+	waited[fr_shim_now.thread] = 1;
+}
+
+void fr_shim_release(void)
+{
+}
+
+/* ---- shared memory ---- */
+
+static int unordered(uint32_t was)
+{
+	uint32_t t = was >> THREAD_SHIFT, me = fr_shim_now.thread;
+	return t != me && (was & FR_SHIM_EPOCHS) >= fr_shim_know[me / 32][t / 32];
+}
+
+static void shared_race(uintptr_t p, size_t n, int write, uint32_t was, const char *did)
+{
+	fr_shim_finding(0,
+			"race on shared memory: %s %zu bytes at shared byte %zu, which thread %u %s with no barrier "
+			"between",
+			write ? "writes" : "reads", n, (size_t)(p - smem0), was >> THREAD_SHIFT, did);
+}
+
+static inline void shared_word(struct shared_word *c, uint32_t mask, int write, uintptr_t p, size_t n)
+{
+	uint32_t me = fr_shim_now.thread;
+	uint32_t now = me << THREAD_SHIFT | mask << MASK_SHIFT | fr_shim_know[me / 32][me / 32];
+	if (c->pending) {
+		fr_shim_finding(1, "%s %zu bytes at shared byte %zu, where a cp.async of thread %u is still under way",
+				write ? "writes" : "reads", n, (size_t)(p - smem0), c->pending - 1);
+	}
+	if (c->wrote >> MASK_SHIFT & mask && unordered(c->wrote))
+		shared_race(p, n, write, c->wrote, "wrote");
+	if (write) {
+		if (c->read >> MASK_SHIFT & mask && unordered(c->read))
+			shared_race(p, n, write, c->read, "read");
+		else if (c->read_other >> MASK_SHIFT & mask && unordered(c->read_other))
+			shared_race(p, n, write, c->read_other, "read");
+		c->wrote = now;
+		return;
+	}
+	if (c->read >> (THREAD_SHIFT + 5) != me / 32)
+		c->read_other = c->read;
+	c->read = now;
+}
+
+static void shared_access(uintptr_t p, size_t n, int write)
+{
+	size_t off = p - smem0, end_off = off + n;
+	if (off >= smem_bytes || end_off > smem_bytes || end_off < off) {
+		fr_shim_finding(1, "%s %zu bytes at shared byte %lld of the launch's %u", write ? "writes" : "reads", n,
+				(long long)off, smem_bytes);
+		return;
+	}
+	if (!(off & 3) && !(n & 3)) {
+		for (size_t i = off / 4; i < end_off / 4; i++)
+			shared_word(&shared[i], 15, write, p, n);
+		return;
+	}
+	for (size_t i = off / 4; i * 4 < end_off; i++) {
+		uint32_t mask = 15;
+		if (i * 4 < off)
+			mask &= 15u << (off - i * 4);
+		if (i * 4 + 4 > end_off)
+			mask &= 15u >> (i * 4 + 4 - end_off);
+		shared_word(&shared[i], mask & 15, write, p, n);
+	}
+}
+
+void fr_shim_touch_pending(void *at, int pending)
+{
+	uintptr_t p = (uintptr_t)at;
+	struct shared_word *c = &shared[(p - smem0) / 4];
+	for (int i = 0; i < 4; i++)
+		c[i].pending = pending ? fr_shim_now.thread + 1 : 0;
+	if (!pending)
+		shared_access(p, 16, 1);
+}
+
+void fr_shim_forget_pending(void *at)
+{
+	struct shared_word *c = &shared[((uintptr_t)at - smem0) / 4];
+	for (int i = 0; i < 4; i++)
+		c[i].pending = 0;
+}
+
+/* ---- device memory ---- */
+
+static void device_race(uintptr_t p, size_t n, int write, const char *did)
+{
+	char where[160];
+	fr_shim_finding(0, "race on device memory: %s %zu bytes at %s, which another block of the launch %s",
+			write ? "writes" : "reads", n, fr_shim_where(p, where), did);
+}
+
+static void early(uintptr_t p, size_t n, int write)
+{
+	char where[160];
+	fr_shim_finding(0, "%s %zu bytes at %s before FR_WAIT()%s", write ? "writes" : "reads", n,
+			fr_shim_where(p, where), write ? "" : ", which an earlier kernel writes");
+}
+
+static inline void device_word(struct device_word *c, uint32_t mask, int write, uintptr_t p, size_t n)
+{
+	uint32_t by = c->wrote >> 4, reader = c->read >> 5;
+	if (by >= launch_first && by != block && c->wrote & mask)
+		device_race(p, n, write, "writes");
+	if (!waited[fr_shim_now.thread] && (write || (by >= ordered_first && by && c->wrote & mask)))
+		early(p, n, write);
+	if (write) {
+		if (reader >= launch_first && (reader != block || c->read & 16) && c->read & mask)
+			device_race(p, n, write, "reads");
+		c->wrote = block << 4 | (by == block ? c->wrote & 15 : 0) | mask;
+	} else if (reader != block) {
+		c->read = block << 5 | (reader >= launch_first ? 16 | (c->read & 15) : 0) | mask;
+	} else {
+		c->read |= mask;
+	}
+}
+
+static void device_access(uintptr_t p, size_t n, int write)
+{
+	const struct fr_shim_alloc *a = fr_shim_find(p);
+	if (!a || !a->live || p - a->base + n > a->bytes) {
+		char where[160];
+		fr_shim_finding(1, "%s %zu bytes at %s", write ? "writes" : "reads", n, fr_shim_where(p, where));
+		return;
+	}
+	size_t off = p - fr_shim_arena, end_off = off + n;
+	if (!(off & 3) && !(n & 3)) {
+		for (size_t i = off / 4; i < end_off / 4; i++)
+			device_word(&device[i], 15, write, p, n);
+		return;
+	}
+	for (size_t i = off / 4; i * 4 < end_off; i++) {
+		uint32_t mask = 15;
+		if (i * 4 < off)
+			mask &= 15u << (off - i * 4);
+		if (i * 4 + 4 > end_off)
+			mask &= 15u >> (i * 4 + 4 - end_off);
+		device_word(&device[i], mask & 15, write, p, n);
+	}
+}
+
+/* ---- all of it ---- */
+
+static void other_access(uintptr_t p, size_t n, int write)
+{
+	if (!fr_shim_running)
+		return;
+	if (!write && p >= (uintptr_t)&__executable_start && p + n <= (uintptr_t)&end)
+		return;
+	if (fr_shim_pinned(p, n)) {
+		if (!write)
+			return;
+		fr_shim_finding(1, "writes %zu bytes of pinned host memory", n);
+	}
+	char where[160];
+	fr_shim_finding(1, "%s %zu bytes at a host pointer, %s", write ? "writes" : "reads", n,
+			fr_shim_where(p, where));
+}
+
+static inline void watch(const void *at, size_t n, int write)
+{
+	uintptr_t p = (uintptr_t)at;
+	if (p - (uintptr_t)fr_shim_stacks < fr_shim_stacks_bytes)
+		return;
+	if (p - (uintptr_t)fr_shim_smem < sizeof fr_shim_smem)
+		shared_access(p, n, write);
+	else if (p - fr_shim_arena < ARENA)
+		device_access(p, n, write);
+	else
+		other_access(p, n, write);
+}
+
+static void misaligned(const void *at, size_t n, int write)
+{
+	char where[160];
+	fr_shim_finding(1, "misaligned: %s %zu bytes at %s, address %% %zu is %zu", write ? "writes" : "reads", n,
+			fr_shim_where((uintptr_t)at, where), n, (size_t)((uintptr_t)at % n));
+}
+
+void fr_shim_touch(const void *p, size_t n, int write, size_t align)
+{
+	if (align && (uintptr_t)p % align)
+		misaligned(p, n, write);
+	watch(p, n, write);
+}
+
+/* What g++ calls. The plain ones say that the type's alignment is the size; the device would fault where it is not. A
+ * type of smaller alignment (unaligned_, range) is taken apart by nvcc and needs none. */
+#define ENTRY(n)                                                                                                       \
+	void __tsan_read##n(void *p);                                                                                  \
+	void __tsan_write##n(void *p);                                                                                 \
+	void __tsan_read##n(void *p)                                                                                   \
+	{                                                                                                              \
+		if ((uintptr_t)p % n)                                                                                  \
+			misaligned(p, n, 0);                                                                           \
+		watch(p, n, 0);                                                                                        \
+	}                                                                                                              \
+	void __tsan_write##n(void *p)                                                                                  \
+	{                                                                                                              \
+		if ((uintptr_t)p % n)                                                                                  \
+			misaligned(p, n, 1);                                                                           \
+		watch(p, n, 1);                                                                                        \
+	}
+ENTRY(1)
+ENTRY(2)
+ENTRY(4)
+ENTRY(8)
+ENTRY(16)
+#define UNALIGNED(n)                                                                                                   \
+	void __tsan_unaligned_read##n(void *p);                                                                        \
+	void __tsan_unaligned_write##n(void *p);                                                                       \
+	void __tsan_unaligned_read##n(void *p)                                                                         \
+	{                                                                                                              \
+		watch(p, n, 0);                                                                                        \
+	}                                                                                                              \
+	void __tsan_unaligned_write##n(void *p)                                                                        \
+	{                                                                                                              \
+		watch(p, n, 1);                                                                                        \
+	}
+UNALIGNED(2)
+UNALIGNED(4)
+UNALIGNED(8)
+UNALIGNED(16)
+void __tsan_read_range(void *p, size_t n);
+void __tsan_write_range(void *p, size_t n);
+void __tsan_init(void);
+void __tsan_func_entry(void *pc);
+void __tsan_func_exit(void);
+void __tsan_read_range(void *p, size_t n)
+{
+	watch(p, n, 0);
+}
+void __tsan_write_range(void *p, size_t n)
+{
+	watch(p, n, 1);
+}
+void __tsan_init(void)
+{
+}
+void __tsan_func_entry(void *pc)
+{
+	(void)pc;
+}
+void __tsan_func_exit(void)
+{
+}
+
+void *fr_shim_memcpy(void *dst, const void *src, size_t n)
+{
+	watch(src, n, 0);
+	watch(dst, n, 1);
+	return memcpy(dst, src, n);
+}
+
+void *fr_shim_memset(void *dst, int c, size_t n)
+{
+	watch(dst, n, 1);
+	return memset(dst, c, n);
+}
+
+uint32_t fr_shim_smem_at(const void *p)
+{
+	uintptr_t off = (uintptr_t)p - smem0;
+	if (off > smem_bytes)
+		fr_shim_finding(1, "fr_smem_at of an address outside of shared memory");
+	return (uint32_t)off;
+}
+
+struct fr_shim_two fr_shim_ld16(const void *p)
+{
+	if ((uintptr_t)p - (uintptr_t)fr_shim_smem < sizeof fr_shim_smem)
+		fr_shim_finding(1, "fr_ld_stream or fr_ld_const of shared memory");
+	fr_shim_touch(p, 16, 0, 16);
+	struct fr_shim_two v;
+	memcpy(&v, p, sizeof v);
+	return v;
+}
