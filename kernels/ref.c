@@ -390,13 +390,13 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	*out = NULL;
 	if (!ref)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the ref device", sizeof *ref);
-	ref->host.dev =
-		(struct fr_dev){.ops = &ref_ops, .isa = "ref", .activations = "f32", .together = 1, .threads = 1};
+	ref->host.dev = (struct fr_dev){.ops = &ref_ops, .activations = "f32", .together = 1, .threads = 1};
 	if (fr_rounds_open(opts->roundings, &ref->rounds, err) != 0 ||
 	    fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
 		ref_close(&ref->host.dev);
 		return -1;
 	}
+	ref->host.dev.isa = !opts->roundings ? "ref" : ref->rounds.precise ? "ref-cuda-precise" : "ref-cuda";
 	ref->wide[0] = wide;
 	ref->wide[1] = ref->wide[0] + FR_MAX_COLS;
 	*out = &ref->host.dev;
