@@ -7,7 +7,7 @@ OPT     ?= -O2 -g
 CFLAGS  ?=
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-missing-field-initializers
 STD     := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -pthread -MMD -MP
-LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lmd -lm -pthread
+LDLIBS  := -ljpeg -lwebp -lwebpdemux -lcjson -lmd -lm -ldl -pthread
 SAN     ?=
 CLANG   ?= 14
 FUZZ_MAIN = $B/tests/fuzz/replay.o
@@ -15,9 +15,41 @@ PREFIX  ?= /usr/local
 PYTHON  ?= python3
 RUN     ?= tests/run.sh
 
-LIB_SRC := $(wildcard engine/*.c kernels/*.c kernels/cpu/*.c tokenizer/*.c weights/*.c weights/demo/*.c bench/*.c)
+# The CUDA backend is built where nvcc is: on the PATH or in /usr/local/cuda. NVCC=/path/nvcc names another, NVCC= none.
+# Each kernels/cuda/*.cu becomes one fatbin (code for CUDA_ARCHS, PTX of CUDA_PTX for later cards) in build/cuda, which all
+# build folders share, with what ptxas says of it beside it; fatbins.S puts them into the library. Nothing of CUDA is
+# linked: the driver is loaded at run time.
+ifeq ($(origin NVCC),undefined)
+NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_ARCHS ?= 80 89 90
+CUDA_PTX   ?= 90
+K       := build/cuda
+ifeq ($(NVCC),)
+CUDA_NOT  := kernels/cuda/driver.c
+CUDA_DEFS :=
+else
+CUDA_HOME := $(realpath $(shell $(NVCC) --dryrun -x cu -c /dev/null 2>&1 | sed -n 's/^\#\$$ TOP=//p'))
+CUDA_INC  := $(firstword $(patsubst %/cuda.h,%,$(wildcard $(CUDA_HOME)/include/cuda.h \
+	$(CUDA_HOME)/targets/*/include/cuda.h)))
+ifeq ($(CUDA_INC),)
+$(error $(NVCC) is there, but no include/cuda.h beside it; NVCC= builds the program without CUDA)
+endif
+NVCC_VERSION := $(shell $(NVCC) --version | sed -n 's/.* release \([0-9.]*\), .*/\1/p')
+CUDA_CODE := $(CUDA_ARCHS:%=sm_%) $(CUDA_PTX:%=compute_%)
+CUDA_DEFS := -DFR_HAVE_CUDA -DFR_CUDA_BUILT='"$(CUDA_CODE), nvcc $(NVCC_VERSION)"' -DFR_CUDA_HOME='"$(CUDA_HOME)"' \
+	$(if $(wildcard $(CUDA_INC)/cublasLt.h),-DFR_HAVE_CUBLASLT) -isystem $(CUDA_INC)
+CUDA_OBJ  := $B/kernels/cuda/fatbins.o
+NVCCFLAGS := -std=c++17 -O3 -fmad=false -Werror all-warnings -Xptxas -v \
+	$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
+	$(foreach a,$(CUDA_PTX),-gencode arch=compute_$a,code=compute_$a)
+endif
+FATBINS := $(if $(NVCC),$(patsubst kernels/cuda/%.cu,$K/%.fatbin,$(wildcard kernels/cuda/*.cu)))
+
+LIB_SRC := $(filter-out $(CUDA_NOT),$(wildcard engine/*.c kernels/*.c kernels/cpu/*.c kernels/cuda/*.c tokenizer/*.c \
+	weights/*.c weights/demo/*.c bench/*.c))
 CLI_SRC := $(wildcard cli/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(patsubst %.S,$B/%.o,$(wildcard weights/demo/*.S))
+LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(CUDA_OBJ) $(patsubst %.S,$B/%.o,$(wildcard weights/demo/*.S))
 CLI_OBJ := $(CLI_SRC:%.c=$B/%.o)
 TESTS   := $(patsubst tests/%.c,$B/tests/%,$(filter-out tests/example.c tests/cuda_%.c,$(wildcard tests/*.c)))
 SCRIPTS := $(wildcard tests/*.test.sh)
@@ -47,6 +79,34 @@ $B/weights/demo/bytes.o: $(wildcard weights/demo/model/*)
 $B/%.o: %.S
 	@mkdir -p $(@D)
 	$(CC) -c $< -o $@
+
+# CUDA: flags, rewritten only when they change, kernels, and their table.
+$B/cuda.defs: always
+	@mkdir -p $(@D)
+	@echo "$(subst ",\",$(CUDA_DEFS))" | cmp -s - $@ || echo "$(subst ",\",$(CUDA_DEFS))" >$@
+$K/nvcc.flags: always
+	@mkdir -p $(@D)
+	@echo "$(NVCC_VERSION) $(NVCCFLAGS)" | cmp -s - $@ || echo "$(NVCC_VERSION) $(NVCCFLAGS)" >$@
+
+CUDA_USERS := $(patsubst %,$B/kernels/cuda/%.o,driver device lt)
+$(CUDA_USERS): $B/cuda.defs
+$(CUDA_USERS): ARCH := $(CUDA_DEFS)
+
+$K/%.fatbin: kernels/cuda/%.cu $K/nvcc.flags
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -MMD -MP -MT $@ -MF $K/$*.d -fatbin -o $@ $< >$K/$*.ptxas 2>&1 || \
+		{ cat $K/$*.ptxas >&2; exit 1; }
+
+# fr_cu_fatbins: name and bytes of each, ended by NULL.
+$B/kernels/cuda/fatbins.S: $(FATBINS) Makefile
+	@mkdir -p $(@D)
+	@{ echo '.section .rodata'; \
+	for n in $(basename $(notdir $(FATBINS))); do \
+		printf '.balign 64\nfatbin_%s: .incbin "$K/%s.fatbin"\nname_%s: .asciz "%s"\n' $$n $$n $$n $$n; done; \
+	echo '.section .data.rel.ro,"aw"'; echo '.balign 8'; echo '.globl fr_cu_fatbins'; echo 'fr_cu_fatbins:'; \
+	for n in $(basename $(notdir $(FATBINS))); do echo ".quad name_$$n, fatbin_$$n"; done; \
+	echo '.quad 0, 0'; echo '.section .note.GNU-stack,"",@progbits'; } >$@
+$B/kernels/cuda/fatbins.o: $B/kernels/cuda/fatbins.S
 
 # The commit that --version names; "unknown" outside of the project's own repository. Rewritten only when it changes.
 COMMIT := $(shell [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] && \
@@ -198,3 +258,4 @@ clean:
 	rm -rf $B fr-run libfr-run.a
 
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)
+-include $(FATBINS:.fatbin=.d)

@@ -69,11 +69,10 @@ void fr_host_copy(struct fr_dev *dev, void *dst, const void *src, size_t bytes)
 		memcpy(dst, src, bytes);
 }
 
-int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err)
+int fr_mat_of(const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err)
 {
 	char shape[96];
 	int64_t cols = 1;
-	void *copy;
 
 	if (!fr_dtypes[t->dtype].real || t->ndim < 2)
 		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s %s, expected a matrix of f32, f16 or bf16",
@@ -87,6 +86,23 @@ int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat 
 			       t->file, t->name, fr_shape_text(t->shape, t->ndim, shape, sizeof shape), INT_MAX,
 			       FR_MAX_COLS);
 	*out = (struct fr_mat){.data = t->data, .dtype = t->dtype, .rows = (int)t->shape[0], .cols = (int)cols};
+	return 0;
+}
+
+int fr_vec_of(const struct fr_tensor *t, size_t *items, struct fr_error *err)
+{
+	*items = fr_tensor_items(t);
+	if (!fr_dtypes[t->dtype].real || *items > SIZE_MAX / sizeof(float))
+		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s, expected f32, f16 or bf16", t->file, t->name,
+			       fr_dtypes[t->dtype].name);
+	return 0;
+}
+
+int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err)
+{
+	void *copy;
+
+	FR_TRY(fr_mat_of(t, out, err));
 	if ((uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].bytes == 0)
 		return 0;
 	FR_TRY(fr_host_alloc(dev, t->bytes, &copy, err));
@@ -98,12 +114,10 @@ int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat 
 
 int fr_host_vector(struct fr_dev *dev, const struct fr_tensor *t, const float **out, struct fr_error *err)
 {
-	size_t n = fr_tensor_items(t);
+	size_t n;
 	void *p;
 
-	if (!fr_dtypes[t->dtype].real || n > SIZE_MAX / sizeof(float))
-		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s, expected f32, f16 or bf16", t->file, t->name,
-			       fr_dtypes[t->dtype].name);
+	FR_TRY(fr_vec_of(t, &n, err));
 	FR_TRY(fr_host_alloc(dev, n * sizeof(float), &p, err));
 	fr_to_f32(t->dtype, t->data, p, n);
 	*out = p;

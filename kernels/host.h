@@ -1,8 +1,14 @@
-/* The memory half of the operations table, common to the instances that compute in host memory (ref and cpu). */
+/* The memory half of the operations table, common to the instances that compute in host memory (ref and cpu); and what
+ * every instance asks of a tensor. */
 #ifndef FR_KERNELS_HOST_H
 #define FR_KERNELS_HOST_H
 
 #include "pick.h"
+
+/* A tensor as the matrix it lies as, *out (data is the tensor's own), or as a vector of *items; -1 with a sentence when
+ * its type or shape is none that a device takes. */
+int fr_mat_of(const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err);
+int fr_vec_of(const struct fr_tensor *t, size_t *items, struct fr_error *err);
 
 /* An instance in host memory begins with this. */
 struct fr_host {

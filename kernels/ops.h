@@ -221,6 +221,7 @@ struct fr_dev {
 	int threads;
 	size_t copied;           /* bytes of weights copied because of their alignment */
 	size_t held;             /* bytes allocated now (alloc, vector and copies) */
+	char passed_over[512];   /* why backend "auto" did not take cuda; "": it was not asked for, or taken */
 };
 struct fr_dev_opts {
 	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto */
@@ -230,11 +231,14 @@ struct fr_dev_opts {
 	int no_cublas;       /* our own matrix products everywhere */
 	const char *roundings; /* ref alone: rounds where that device does ("cuda", "cuda-precise"), for tests. NULL: none */
 };
-/* kernels/dev.c: the table of backends. "--isa avx512 on a CPU without it" is FR_E_DEVICE with the levels it has. */
+/* kernels/dev.c: the table of backends. auto is cuda where this build has it and a device opens, else the CPU; with an
+ * isa, the CPU. "--isa avx512 on a CPU without it" is FR_E_DEVICE with the levels it has. */
 int fr_dev_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 /* The instances themselves. ref: one thread, plain loops: the contract made executable. */
 int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
 int fr_cuda_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err);
+/* "sm_80 sm_89 sm_90 compute_90, nvcc 13.0": what this build has kernels for; NULL: built without CUDA. */
+const char *fr_cuda_built(void);
 
 #endif

@@ -46,10 +46,14 @@ struct fr_cuda {
 	const struct fr_cu *cu;
 	struct fr_cu_device *at;  /* what cu opened: the first argument of its functions */
 	struct fr_cu_info info;
+	char isa[16];             /* "sm_90" */
 	int precise, no_cublas;
+	int sync_each;            /* FR_RUN_CUDA_SYNC: the driver waits after each launch */
 	enum fr_dtype act_dtype;  /* type of the matrices given last: what a producer packs for; F32: nothing is packed */
 	int error;                /* the driver's number of the first failure since the last sync, 0: none */
-	char error_at[96];        /* "launch 17 of this step, kernel fr_gemm_bf16" */
+	char error_at[96];        /* "kernel fr_gemm_bf16, launch 17 since the last wait" */
+	unsigned launches;        /* since the last sync */
+	enum fr_cu_kernel last;   /* of them */
 	struct fr_cu_mem *mem;    /* memory.c: device blocks, pinned staging, uploads, matrices on the host */
 	struct fr_cu_scratch *scratch; /* scratch.c: inputs of a call, packed activations, work memory, recordings */
 	struct fr_cu_lt *lt;      /* lt.c: cuBLASLt, NULL without */
@@ -64,6 +68,11 @@ void fr_cu_run(struct fr_cuda *d, enum fr_cu_kernel kernel, unsigned gx, unsigne
 	fr_cu_run(d, FR_CU_##name, gx, gy, gz, threads, smem, &(args), sizeof(args))
 /* Takes note of a driver call's result. */
 void fr_cu_note(struct fr_cuda *d, int code, const char *what);
+/* For sync, when all that was given has run. The first error's sentence, or 0; what can be forgotten is, but a device on
+ * which a kernel has failed answers with the same sentence for ever. */
+int fr_cu_report(struct fr_cuda *d, struct fr_error *err);
+/* The sentence of d->error, which is not 0; -1. */
+int fr_cu_say(const struct fr_cuda *d, struct fr_error *err);
 
 /* ---- memory.c ---- */
 int fr_cu_mem_open(struct fr_cuda *d, struct fr_error *err);
@@ -77,10 +86,12 @@ int fr_cu_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *o
 int fr_cu_vector(struct fr_dev *dev, const struct fr_tensor *t, const float **out, struct fr_error *err);
 void fr_cu_home(struct fr_dev *dev, enum fr_home home);
 void fr_cu_room(struct fr_dev *dev, size_t *free, size_t *total);
-/* Before the first kernel that reads weights: compute waits for the uploads. */
+/* Before the first kernel that reads weights: compute waits for the uploads. fr_cu_run does it; who launches by another
+ * way, or records, calls it first. */
 void fr_cu_uploaded(struct fr_cuda *d);
 /* A matrix as a kernel should read it: device memory as it is; one that lives on the host is brought into a device buffer
- * for FR_PREFILL (which reads it many times) and read where it is in FR_DECODE (once). Valid until the next two calls. */
+ * for FR_PREFILL (which reads it many times) and read where it is in FR_DECODE (once). Valid for the next launch, which
+ * may read FR_MAX_ALSO such matrices. */
 struct fr_mat fr_cu_near(struct fr_cuda *d, const struct fr_mat *m, enum fr_phase phase);
 /* Waits for everything, then reports and clears the first error: 0 or -1. */
 int fr_cu_sync(struct fr_dev *dev, struct fr_error *err);
