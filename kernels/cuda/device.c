@@ -83,7 +83,7 @@ int fr_cu_report(struct fr_cuda *d, struct fr_error *err)
 #define fr_cu_embed NULL
 #define fr_cu_rope NULL
 #endif
-#if !__has_include("linear.c")
+#if !__has_include("gemm.c") || !__has_include("skinny.c") || !__has_include("lt.c")
 #define fr_cu_linear NULL
 #define fr_cu_glu NULL
 #endif
