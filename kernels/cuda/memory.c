@@ -56,7 +56,7 @@ int fr_cu_take(struct fr_cuda *d, size_t bytes, int pinned, void **out, struct f
 
 	*out = NULL;
 	FR_TRY(fr_cu_more(&m->held, &m->held_room, m->n_held, sizeof *m->held, err));
-	code = d->error ? d->error : (pinned ? d->cu->alloc_host : d->cu->alloc)(d->at, bytes, out);
+	code = d->error ? d->error : (pinned ? d->cu->alloc_host : d->cu->alloc)(d->at, bytes ? bytes : 1, out);
 	if (code)
 		return refuse(d, code, bytes, pinned, err);
 	m->held[m->n_held++] = (struct fr_cu_held){*out, bytes, pinned};
