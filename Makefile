@@ -138,11 +138,12 @@ $B/tests/%: $B/tests/%.o $B/libfr-run.a
 
 # ---- The CUDA backend on the CPU: kernels as host C++ under tests/cuda_host/ (docs/CUDA-HOST.md) ----
 # -fsanitize=thread makes the compiler call a function at each load and store; those functions are the shim's own, so
-# libtsan is not linked. What joins or replaces accesses after that is turned off. Without g++, and under ASan (which does
+# libtsan is not linked. What joins, splits or replaces accesses is turned off: the device makes them as they are written. Without g++, and under ASan (which does
 # not follow the shim's own stacks), the tests that need it are left out by one skip line.
 CXX       ?= g++
 SHIM_CXX  := -x c++ -std=c++17 -O2 -g -ffp-contract=off -fno-math-errno -fno-strict-aliasing -fno-exceptions -fno-rtti \
 	-fno-tree-vectorize -fno-tree-slp-vectorize -fno-store-merging -fno-tree-loop-distribute-patterns \
+	-fno-tree-sra -fno-ipa-sra \
 	-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -DFR_CUDA_HOST -Itests/cuda_host \
 	-Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -MMD -MP
 SHIM_OBJ  := $(patsubst %.cu,$B/shim/%.o,$(wildcard kernels/cuda/*.cu)) \

@@ -1,7 +1,8 @@
 /* Device memory: one reserved range of addresses. Allocations begin on pages of their own with a free page between them
  * and addresses are not given out again until the range is used up, so that an access beyond an end or after a release
- * is known for what it is. A table by page leads to the allocation. Nothing of it is accessible but while the shim
- * itself works: the engine following a device pointer dies at once. */
+ * is known for what it is. A table by page leads to the allocation. Each sync makes all of it inaccessible until work
+ * is given again (doing that around each launch would cost more than most kernels): the engine following a device
+ * pointer dies at once. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 #define PAGE 4096u
 #define RANGE ((size_t)64 << 30)
-#define MAX_ALLOCS (1u << 20)
+#define MAX_ALLOCS (1u << 24)
 
 uintptr_t fr_shim_arena, fr_shim_arena_top;
 size_t fr_shim_used;
@@ -71,23 +72,55 @@ int fr_shim_in_arena(uintptr_t p)
 	return p - fr_shim_arena < RANGE;
 }
 
+static size_t rounded(size_t bytes)
+{
+	return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+/* The next addresses that no live allocation has; from the start again when the end is reached. 0: none are left. */
+static uintptr_t place(size_t need)
+{
+	static uintptr_t next;
+	uintptr_t p = next ? next : fr_shim_arena + PAGE;
+	for (int turns = 0;;) {
+		if (need > fr_shim_arena + RANGE - p) {
+			if (turns++)
+				return 0;
+			p = fr_shim_arena + PAGE;
+			continue;
+		}
+		uintptr_t q = p;
+		const struct fr_shim_alloc *a = NULL;
+		for (; q < p + need; q += PAGE)
+			if ((a = fr_shim_find(q)) && a->live)
+				break;
+		if (q >= p + need) {
+			next = p + need;
+			return p;
+		}
+		p = a->base + rounded(a->bytes) + PAGE;
+	}
+}
+
 /* The free page after an allocation belongs to it in the table, so that running over the end is told as that. */
 int fr_shim_arena_alloc(size_t bytes, void **out)
 {
-	size_t pages = (bytes + PAGE - 1) / PAGE + 1;
-	if (fr_shim_arena_top + pages * PAGE > fr_shim_arena + RANGE || n_allocs + 1 >= MAX_ALLOCS)
+	size_t need = rounded(bytes) + PAGE;
+	uintptr_t p = need < RANGE && n_allocs + 1 < MAX_ALLOCS ? place(need) : 0;
+	if (!p)
 		return -1;
-	struct fr_shim_alloc *a = &allocs[++n_allocs];
-	*a = (struct fr_shim_alloc){.base = fr_shim_arena_top, .bytes = bytes, .live = 1, .number = n_allocs};
-	uint32_t *at = page_alloc + (a->base - fr_shim_arena) / PAGE;
-	for (size_t i = 0; i < pages; i++)
+	allocs[++n_allocs] = (struct fr_shim_alloc){.base = p, .bytes = bytes, .live = 1, .number = n_allocs};
+	uint32_t *at = page_alloc + (p - fr_shim_arena) / PAGE;
+	for (size_t i = 0; i < need / PAGE; i++)
 		at[i] = n_allocs;
-	fr_shim_arena_top += pages * PAGE;
-	mprotect((void *)a->base, (pages - 1) * PAGE, PROT_READ | PROT_WRITE);
-	memset((void *)a->base, 0xff, bytes);
-	mprotect((void *)a->base, (pages - 1) * PAGE, accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
+	if (p + need > fr_shim_arena_top)
+		fr_shim_arena_top = p + need;
+	mprotect((void *)p, rounded(bytes), PROT_READ | PROT_WRITE);
+	memset((void *)p, 0xff, bytes);
+	if (!accessible)
+		mprotect((void *)p, rounded(bytes), PROT_NONE);
 	fr_shim_used += bytes;
-	*out = (void *)a->base;
+	*out = (void *)p;
 	return 0;
 }
 
@@ -98,7 +131,7 @@ int fr_shim_arena_release(void *p)
 		return -1;
 	a->live = 0;
 	fr_shim_used -= a->bytes;
-	madvise(p, (a->bytes + PAGE - 1) / PAGE * PAGE, MADV_DONTNEED);
+	madvise(p, rounded(a->bytes), MADV_DONTNEED);
 	return 0;
 }
 

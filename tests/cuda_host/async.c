@@ -14,15 +14,17 @@ static struct queue {
 	unsigned n, room;
 	unsigned group; /* the one that is being filled */
 } queues[FR_SHIM_THREADS];
+static unsigned used; /* threads that may have a queue of the last block */
 
 void fr_shim_async_block(void)
 {
-	for (unsigned t = 0; t < FR_SHIM_THREADS; t++) {
+	for (unsigned t = 0; t < used; t++) {
 		struct queue *q = &queues[t];
 		for (unsigned i = 0; i < q->n; i++)
 			fr_shim_forget_pending(q->item[i].to);
 		q->n = q->group = 0;
 	}
+	used = fr_shim_now.threads;
 }
 
 void fr_shim_cp_async(void *smem, const void *global, int valid)

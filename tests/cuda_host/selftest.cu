@@ -181,6 +181,12 @@ FR_KERNEL(self_fault, struct self_args, 256, 1)
 		if (t == 2)
 			((fr_u4 *)fr_smem())[0] = fr_ld_stream(in + 1);
 		break;
+	case FAULT_MISALIGNED_ST:
+		if (t == 2) {
+			fr_u4 v = {1, 2, fr_f32_bits(in[3]), 4};
+			*(fr_u4 *)(out + 2) = v;
+		}
+		break;
 	case FAULT_MISALIGNED_4:
 		if (t == 2)
 			sh[0] = *(const float *)((const char *)in + 2);
@@ -266,6 +272,11 @@ FR_KERNEL(self_fault, struct self_args, 256, 1)
 			sh[0] = out[9];
 		if (blockIdx.x == 1 && last)
 			out[9] = 2;
+		break;
+	case FAULT_CONST:
+		out[t] = 1;
+		__syncthreads();
+		((fr_u4 *)sh)[t] = fr_ld_const(out + (t ^ 1) / 4 * 4);
 		break;
 	case FAULT_STACK: {
 		uint32_t x = 1;

@@ -39,6 +39,7 @@ enum self_fault {
 	FAULT_SHARED,	     /* 4 bytes beyond the launch's shared memory */
 	FAULT_MISALIGNED,    /* 16 bytes at in + 4 */
 	FAULT_MISALIGNED_LD, /* by fr_ld_stream */
+	FAULT_MISALIGNED_ST, /* a store of 16 bytes put together from words */
 	FAULT_MISALIGNED_4,  /* a float at in + 2 */
 	FAULT_RACE,	     /* a shared exchange without a barrier */
 	FAULT_RACE_WARP,     /* the same within a warp */
@@ -55,6 +56,7 @@ enum self_fault {
 	FAULT_ASYNC_ALIGN,
 	FAULT_BLOCKS_WRITE, /* two blocks write the same word */
 	FAULT_BLOCKS_READ,  /* a block reads what another writes */
+	FAULT_CONST,	    /* fr_ld_const of what the block wrote */
 	FAULT_EARLY,	    /* reads before FR_WAIT what an earlier kernel wrote */
 	FAULT_NO_WAIT,	    /* returns without FR_WAIT */
 	FAULT_STACK,	    /* overflows its host stack */

@@ -263,7 +263,6 @@ static int run_launch(const struct op *o)
 				fr_shim_now.block[2] = z;
 				rc = fr_shim_block(o->kernel, o->args);
 			}
-	fr_shim_arena_access(0);
 	return rc ? FINDING : 0;
 }
 
@@ -281,7 +280,6 @@ static int run(const struct op *o)
 		memmove(o->dst, o->src, o->bytes);
 	else
 		memset(o->dst, 0, o->bytes);
-	fr_shim_arena_access(0);
 	return 0;
 }
 
@@ -370,6 +368,7 @@ static int shim_sync(struct fr_cu_device *at, enum fr_cu_stream stream)
 		return CU_CAPTURE;
 	pthread_mutex_lock(&lock);
 	fr_shim_watch_ordered();
+	fr_shim_arena_access(0);
 	pthread_mutex_unlock(&lock);
 	return dead;
 }

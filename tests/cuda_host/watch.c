@@ -364,6 +364,13 @@ struct fr_shim_two fr_shim_ld16(const void *p)
 	if ((uintptr_t)p - (uintptr_t)fr_shim_smem < sizeof fr_shim_smem)
 		fr_shim_finding(1, "fr_ld_stream or fr_ld_const of shared memory");
 	fr_shim_touch(p, 16, 0, 16);
+	const struct device_word *c = &device[((uintptr_t)p - fr_shim_arena) / 4];
+	for (int i = 0; fr_shim_in_arena((uintptr_t)p) && i < 4; i++)
+		if (c[i].wrote >> 4 == block) {
+			char where[160];
+			fr_shim_finding(0, "fr_ld_stream or fr_ld_const of %s, which the kernel writes",
+					fr_shim_where((uintptr_t)p, where));
+		}
 	struct fr_shim_two v;
 	memcpy(&v, p, sizeof v);
 	return v;
