@@ -5,8 +5,7 @@
  *   prefill, f32             gemm_f32, the contract's bits
  *   prefill, bf16 and f16    cuBLASLt where it has an algorithm for the weight's shape, else gemm
  *
- * A chain of products of one input is one launch as far as its types agree. A weight that lives on the host is brought
- * into one of two device buffers for a prefill, so such a product goes alone. */
+ * A chain of products of one input is one launch as far as its types agree. */
 #include "cuda.h"
 
 #include <assert.h>
@@ -37,7 +36,7 @@ static int run_lt(struct fr_cuda *d, const struct fr_linear *a)
 void fr_cu_linear(struct fr_dev *dev, const struct fr_linear *a)
 {
 	struct fr_cuda *d = (struct fr_cuda *)dev;
-	struct fr_linear chain[FR_MAX_ALSO + 1];
+	struct fr_linear chain[FR_MAX_ALSO];
 	int n = 0;
 
 	if (a->rows == 0)
@@ -47,26 +46,20 @@ void fr_cu_linear(struct fr_dev *dev, const struct fr_linear *a)
 		wrote(d, i);
 	for (const struct fr_linear *i = a; i; i = i->also) {
 		struct fr_linear one = *i;
-		int moved;
 
-		assert(n <= FR_MAX_ALSO && i->rows == a->rows && i->phase == a->phase && i->w.cols == a->w.cols);
+		assert(n < FR_MAX_ALSO && i->rows == a->rows && i->phase == a->phase && i->w.cols == a->w.cols);
 		one.w = fr_cu_near(d, &i->w, i->phase);
 		one.also = NULL;
-		moved = one.w.data != i->w.data;
-		if (n && (moved || one.w.dtype != chain[0].w.dtype)) {
+		if (run_lt(d, &one))
+			continue;
+		if (n && one.w.dtype != chain[0].w.dtype) {
 			run_chain(d, chain);
 			n = 0;
 		}
-		if (run_lt(d, &one))
-			continue;
 		chain[n] = one;
 		if (n)
 			chain[n - 1].also = &chain[n];
 		n++;
-		if (moved) {
-			run_chain(d, chain);
-			n = 0;
-		}
 	}
 	if (n)
 		run_chain(d, chain);
