@@ -165,8 +165,10 @@ void fr_cu_get(struct fr_dev *dev, void *host, const void *src, size_t bytes)
 {
 	struct fr_cuda *d = (struct fr_cuda *)dev;
 	struct fr_cu_mem *m = d->mem;
-	void *kept = d->error ? NULL : fr_cu_kept(d, host, bytes);
+	void *kept;
 
+	fr_cu_uploaded(d);
+	kept = d->error ? NULL : fr_cu_kept(d, host, bytes);
 	if (kept) {
 		fr_cu_note(d, d->cu->copy(d->at, FR_CU_COMPUTE, kept, src, bytes), "get");
 		return;
@@ -195,6 +197,7 @@ void fr_cu_copy(struct fr_dev *dev, void *dst, const void *src, size_t bytes)
 {
 	struct fr_cuda *d = (struct fr_cuda *)dev;
 
+	fr_cu_uploaded(d);
 	fr_cu_wrote(d, dst, bytes);
 	if (!d->error)
 		fr_cu_note(d, d->cu->copy(d->at, FR_CU_COMPUTE, dst, src, bytes), "copy");
