@@ -170,7 +170,7 @@ $B/libcuda_host.a: $(SHIM_OBJ)
 $B/fr-run-shim: $(CLI_OBJ) $(SHIM_LINK)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$B/tests/cuda_shim: $(SHIM_SELF)
+$B/tests/cuda_shim $B/tests/cuda_shim_calls: $(SHIM_SELF)
 $(SHIM_TEST): $B/tests/%: $B/tests/%.o $(SHIM_LINK)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(LDLIBS)
 

@@ -401,6 +401,9 @@ int main(void)
 	struct fr_cu_info info;
 	struct fr_error err;
 	setenv("FR_SHIM_MEMORY", "64", 1);
+	unsetenv("FR_SHIM_LAZY");
+	unsetenv("FR_SHIM_FAIL");
+	unsetenv("FR_SHIM_ALLOC_FAIL");
 	if (!freopen("/dev/null", "w", stderr) || cu->open(0, &at, &info, &err)) {
 		test_fail("exact/shim/open", "%s", err.text);
 		return test_done();

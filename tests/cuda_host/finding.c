@@ -37,6 +37,23 @@ void fr_shim_finding(int stop, const char *format, ...)
 		fr_shim_stop();
 }
 
+static char refusal[256];
+
+int fr_shim_refuse(const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(refusal, sizeof refusal, format, ap);
+	va_end(ap);
+	fprintf(stderr, "host shim: %s\n", refusal);
+	return FR_SHIM_INVALID_VALUE;
+}
+
+const char *fr_shim_refused(void)
+{
+	return refusal;
+}
+
 const char *fr_shim_finding_text(void)
 {
 	return first;

@@ -5,15 +5,81 @@
  *   watch.c   every load and store of a kernel: bounds, alignment, races
  *   warp.c    warp functions, tensor core product, number formats
  *   async.c   cp.async
- *   finding.c what is wrong with a kernel, in words
+ *   finding.c what is wrong with a kernel or a call, in words
+ *   stream.c  launches, copies and waits, in streams and recordings
  *   shim.c    struct fr_cu over it all
  *
  * One thread of the process at a time is inside (shim.c holds a lock), so the state is static. */
 #ifndef FR_SHIM_H
 #define FR_SHIM_H
 
+#include <time.h>
+
 #include "../../kernels/cuda/cu.h"
 #include "runtime.h"
+
+/* Error numbers: the driver's, and one for what the checkers find. */
+enum {
+	FR_SHIM_INVALID_VALUE = 1,
+	FR_SHIM_OUT_OF_MEMORY = 2,
+	FR_SHIM_ILLEGAL_ADDRESS = 700,
+	FR_SHIM_CAPTURE = 900,
+	FR_SHIM_FINDING = 10001
+};
+
+/* ---- stream.c ---- */
+struct fr_shim_op {
+	struct fr_shim_op *next;
+	enum fr_shim_kind { FR_SHIM_LAUNCH, FR_SHIM_COPY, FR_SHIM_ZERO, FR_SHIM_MARK, FR_SHIM_BEHIND } kind;
+	const struct fr_shim_kernel *kernel;
+	unsigned grid[3], threads, smem;
+	void *dst;
+	const void *src; /* NULL: data */
+	size_t bytes;	 /* of the copy, or of the arguments */
+	int mark;
+	enum fr_cu_stream on; /* BEHIND: that stream up to that number */
+	uint64_t upto;
+	size_t data_bytes;
+	_Alignas(16) unsigned char data[]; /* arguments; what a copy of pageable memory has read */
+};
+struct fr_shim_graph {
+	struct fr_shim_op *first, **last;
+};
+struct fr_cu_device {
+	struct fr_shim_queue {
+		struct fr_shim_op *first, **last;
+		uint64_t given, done;
+	} queue[FR_CU_STREAMS];
+	struct fr_shim_graph *recording;
+	struct {
+		enum fr_cu_stream stream;
+		uint64_t upto;
+	} flags[FR_CU_FLAGS];
+	struct timespec marks[2];
+	int late; /* an error that no call has given back yet */
+	struct fr_cu_device *next;
+};
+/* args: of a launch. 0, or an error of this or an earlier piece of work. */
+int fr_shim_give(struct fr_cu_device *at, enum fr_cu_stream stream, const struct fr_shim_op *o, const void *args);
+int fr_shim_drain(struct fr_cu_device *at, enum fr_cu_stream stream);
+void fr_shim_drain_all(void);
+int fr_shim_flag(struct fr_cu_device *at, enum fr_cu_stream stream, int i);
+int fr_shim_behind(struct fr_cu_device *at, enum fr_cu_stream stream, int i);
+int fr_shim_passed(struct fr_cu_device *at, int i);
+int fr_shim_replay(struct fr_cu_device *at, const struct fr_shim_graph *g);
+void fr_shim_forget(struct fr_shim_graph *g);
+void fr_shim_device_add(struct fr_cu_device *at);
+void fr_shim_device_remove(struct fr_cu_device *at);
+
+/* ---- shim.c ---- */
+extern struct fr_shim_set {
+	size_t memory;			  /* bytes */
+	unsigned fail_launch, fail_alloc; /* 0: none */
+	int lazy;
+	unsigned arch;
+	int smem_block;
+} fr_shim_set;
+extern int fr_shim_dead; /* the error that ended the device */
 
 #define FR_SHIM_WARPS 32
 #define FR_SHIM_THREADS (32 * FR_SHIM_WARPS)
@@ -91,6 +157,9 @@ extern int fr_shim_findings; /* of this launch */
 __attribute__((format(printf, 2, 3))) void fr_shim_finding(int stop, const char *format, ...);
 void fr_shim_findings_begin(const char *kernel);
 const char *fr_shim_finding_text(void);
+/* A call that a driver would refuse: printed, kept for text(); gives FR_SHIM_INVALID_VALUE. */
+__attribute__((format(printf, 1, 2))) int fr_shim_refuse(const char *format, ...);
+const char *fr_shim_refused(void);
 /* "byte 4 of 100 of allocation 3", "shared byte 12 of 64", "a host pointer". */
 const char *fr_shim_where(uintptr_t p, char buf[160]);
 

@@ -1,27 +1,21 @@
-/* The driver of kernels/cuda/cu.h simulated: struct fr_cu over the parts of host.h. Work is done when it is given, so
- * streams are in order and sync has nothing to wait for; between record_begin and record_end it is kept instead.
+/* The driver of kernels/cuda/cu.h simulated: struct fr_cu over the parts of host.h.
  *
- * From the environment: FR_SHIM_MEMORY MiB of device memory (8192), FR_SHIM_ARCH=89 for that card's limits,
- * FR_SHIM_FAIL=n the n-th launch fails as an illegal access does (everything after it too, as on a device),
- * FR_SHIM_ALLOC_FAIL=n the n-th allocation finds no memory. */
+ * From the environment, read when the first device is opened: FR_SHIM_MEMORY MiB of device memory (8192),
+ * FR_SHIM_ARCH=89 for that card's limits (90), FR_SHIM_LAZY=1 (stream.c), FR_SHIM_FAIL=n: the n-th launch fails as an
+ * illegal access does, and everything after it; FR_SHIM_ALLOC_FAIL=n: the n-th allocation finds no memory. */
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "shim.h"
 #include "host.h"
 
-enum { CU_INVALID_VALUE = 1, CU_OUT_OF_MEMORY = 2, CU_ILLEGAL_ADDRESS = 700, CU_CAPTURE = 900, FINDING = 10001 };
 #define PINNED_MAX 4096
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t memory;
-static int smem_block, dead;
-static unsigned launches, allocs, fail_launch, fail_alloc;
-static char complaint[256]; /* of the last call that the shim refused */
+struct fr_shim_set fr_shim_set;
+int fr_shim_dead;
+static unsigned opened, allocs;
 
 #define FR_CU(name, args) extern const struct fr_shim_kernel fr_shim_##name;
 #include "../../kernels/cuda/kernels.def"
@@ -38,44 +32,28 @@ static struct pinned {
 } pinned[PINNED_MAX];
 static int n_pinned;
 
-struct op {
-	struct op *next;
-	enum { LAUNCH, COPY, ZERO } kind;
-	const struct fr_shim_kernel *kernel;
-	unsigned grid[3], threads, smem;
-	void *dst;
-	const void *src;
-	size_t bytes; /* of the arguments, too */
-	_Alignas(16) unsigned char args[];
-};
-struct graph {
-	struct op *first, **last;
-};
-struct fr_cu_device {
-	struct graph *recording;
-	struct timespec marks[2];
-};
-static int opened;
-/* Where the last launch went: kernels of one stream follow each other without a gap (FR_WAIT), others do not. */
-static const struct fr_cu_device *last_device;
-static enum fr_cu_stream last_stream;
-
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
-{
-	va_list ap;
-	va_start(ap, format);
-	vsnprintf(complaint, sizeof complaint, format, ap);
-	va_end(ap);
-	fprintf(stderr, "host shim: %s\n", complaint);
-	return CU_INVALID_VALUE;
-}
-
 int fr_shim_pinned(uintptr_t p, size_t n)
 {
-	for (int i = 0; i < n_pinned; i++)
-		if (p - pinned[i].p < pinned[i].bytes)
-			return n <= pinned[i].bytes - (p - pinned[i].p);
+	static int hit;
+	if (hit < n_pinned && p - pinned[hit].p < pinned[hit].bytes)
+		return n <= pinned[hit].bytes - (p - pinned[hit].p);
+	for (hit = 0; hit < n_pinned; hit++)
+		if (p - pinned[hit].p < pinned[hit].bytes)
+			return n <= pinned[hit].bytes - (p - pinned[hit].p);
 	return 0;
+}
+
+/* Every entry below: one thread at a time. */
+static int enter(void)
+{
+	pthread_mutex_lock(&lock);
+	return fr_shim_dead;
+}
+
+static int leave(int rc)
+{
+	pthread_mutex_unlock(&lock);
+	return rc;
 }
 
 static unsigned env(const char *name, unsigned otherwise)
@@ -84,125 +62,120 @@ static unsigned env(const char *name, unsigned otherwise)
 	return s && *s ? (unsigned)strtoul(s, NULL, 10) : otherwise;
 }
 
-static int open_locked(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err)
+static void settings(void)
+{
+	unsigned arch = env("FR_SHIM_ARCH", 90);
+	fr_shim_set = (struct fr_shim_set){.memory = (size_t)env("FR_SHIM_MEMORY", 8192) << 20,
+					   .fail_launch = env("FR_SHIM_FAIL", 0),
+					   .fail_alloc = env("FR_SHIM_ALLOC_FAIL", 0),
+					   .lazy = env("FR_SHIM_LAZY", 0) != 0,
+					   .arch = arch,
+					   .smem_block = arch == 89 || arch == 86 ? 101376
+							 : arch == 80		  ? 166912
+										  : 232448};
+	allocs = 0;
+	fr_shim_dead = 0;
+}
+
+static int open_device(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err)
 {
 	*out = NULL;
 	if (ordinal != 0)
 		return fr_fail(err, FR_E_DEVICE, "no device %d: the host shim has one, device 0", ordinal);
 	if (fr_shim_arena_open() || fr_shim_fibers_open() || fr_shim_watch_open())
 		return fr_fail(err, FR_E_MEMORY, "the host shim cannot reserve its addresses");
-	unsigned arch = env("FR_SHIM_ARCH", 90);
-	memory = (size_t)env("FR_SHIM_MEMORY", 8192) << 20;
-	fail_launch = env("FR_SHIM_FAIL", 0);
-	fail_alloc = env("FR_SHIM_ALLOC_FAIL", 0);
 	if (!opened)
-		launches = allocs = 0, dead = 0;
-	smem_block = arch == 89 || arch == 86 ? 101376 : arch == 80 ? 166912 : 232448;
+		settings();
 	*info = (struct fr_cu_info){.name = "host shim",
-				    .major = (int)arch / 10,
-				    .minor = (int)arch % 10,
+				    .major = (int)fr_shim_set.arch / 10,
+				    .minor = (int)fr_shim_set.arch % 10,
 				    .sms = 132,
-				    .smem_block = smem_block,
+				    .smem_block = fr_shim_set.smem_block,
 				    .l2 = (size_t)50 << 20,
 				    .simulated = 1};
 	*out = calloc(1, sizeof **out);
 	if (!*out)
 		return fr_fail(err, FR_E_MEMORY, "out of memory for a device of the host shim");
 	opened++;
+	fr_shim_device_add(*out);
 	return 0;
 }
 
 static int shim_open(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err)
 {
-	pthread_mutex_lock(&lock);
-	int rc = open_locked(ordinal, out, info, err);
-	pthread_mutex_unlock(&lock);
-	return rc;
-}
-
-static void drop(struct graph *g)
-{
-	for (struct op *o = g->first, *next; o; o = next) {
-		next = o->next;
-		free(o);
-	}
-	free(g);
+	enter();
+	return leave(open_device(ordinal, out, info, err));
 }
 
 static void shim_close(struct fr_cu_device *at)
 {
 	if (!at)
 		return;
-	pthread_mutex_lock(&lock);
-	if (at->recording)
-		drop(at->recording);
+	enter();
+	fr_shim_device_remove(at);
+	fr_shim_forget(at->recording);
 	free(at);
 	opened--;
-	last_device = NULL;
-	pthread_mutex_unlock(&lock);
+	leave(0);
 }
 
 static int shim_room(struct fr_cu_device *at, size_t *free_bytes, size_t *total)
 {
-	pthread_mutex_lock(&lock);
 	(void)at;
-	*total = memory;
-	*free_bytes = memory > fr_shim_used ? memory - fr_shim_used : 0;
-	pthread_mutex_unlock(&lock);
-	return dead;
+	int rc = enter();
+	*total = fr_shim_set.memory;
+	*free_bytes = *total > fr_shim_used ? *total - fr_shim_used : 0;
+	return leave(rc);
 }
 
 /* ---- memory ---- */
 
-static int alloc_locked(struct fr_cu_device *at, size_t bytes, void **out)
-{
-	*out = NULL;
-	if (dead)
-		return dead;
-	if (at->recording)
-		return CU_CAPTURE;
-	if (!bytes)
-		return refuse("an allocation of 0 bytes");
-	if (++allocs == fail_alloc || bytes > memory || fr_shim_used > memory - bytes)
-		return CU_OUT_OF_MEMORY;
-	return fr_shim_arena_alloc(bytes, out) ? CU_OUT_OF_MEMORY : 0;
-}
-
 static int shim_alloc(struct fr_cu_device *at, size_t bytes, void **out)
 {
-	pthread_mutex_lock(&lock);
-	int rc = alloc_locked(at, bytes, out);
-	pthread_mutex_unlock(&lock);
-	return rc;
+	int rc = enter();
+	*out = NULL;
+	if (rc)
+		return leave(rc);
+	if (at->recording)
+		return leave(FR_SHIM_CAPTURE);
+	if (!bytes)
+		return leave(fr_shim_refuse("an allocation of 0 bytes"));
+	if (++allocs == fr_shim_set.fail_alloc || bytes > fr_shim_set.memory ||
+	    fr_shim_used > fr_shim_set.memory - bytes || fr_shim_arena_alloc(bytes, out))
+		return leave(FR_SHIM_OUT_OF_MEMORY);
+	return leave(0);
 }
 
+/* As cuMemFree: waits for all that was given. */
 static void shim_release(struct fr_cu_device *at, void *p)
 {
 	(void)at;
-	pthread_mutex_lock(&lock);
+	enter();
+	fr_shim_drain_all();
 	if (p && fr_shim_arena_release(p))
-		refuse("release of %p, which is no live allocation", p);
-	pthread_mutex_unlock(&lock);
+		fr_shim_refuse("release of %p, which is no live allocation", p);
+	leave(0);
 }
 
 static int shim_alloc_host(struct fr_cu_device *at, size_t bytes, void **out)
 {
 	(void)at;
-	pthread_mutex_lock(&lock);
-	int rc = 0;
+	int rc = enter();
 	*out = NULL;
-	if (++allocs == fail_alloc || n_pinned == PINNED_MAX || posix_memalign(out, 4096, bytes ? bytes : 1))
-		rc = CU_OUT_OF_MEMORY;
-	else
-		pinned[n_pinned++] = (struct pinned){(uintptr_t)*out, bytes};
-	pthread_mutex_unlock(&lock);
-	return dead ? dead : rc;
+	if (rc)
+		return leave(rc);
+	if (++allocs == fr_shim_set.fail_alloc || n_pinned == PINNED_MAX ||
+	    posix_memalign(out, 4096, bytes ? bytes : 1))
+		return leave(FR_SHIM_OUT_OF_MEMORY);
+	pinned[n_pinned++] = (struct pinned){(uintptr_t)*out, bytes};
+	return leave(0);
 }
 
 static void shim_release_host(struct fr_cu_device *at, void *p)
 {
 	(void)at;
-	pthread_mutex_lock(&lock);
+	enter();
+	fr_shim_drain_all();
 	int i = 0;
 	while (i < n_pinned && pinned[i].p != (uintptr_t)p)
 		i++;
@@ -210,150 +183,58 @@ static void shim_release_host(struct fr_cu_device *at, void *p)
 		pinned[i] = pinned[--n_pinned];
 		free(p);
 	} else if (p) {
-		refuse("release_host of %p, which alloc_host did not give", p);
+		fr_shim_refuse("release_host of %p, which alloc_host did not give", p);
 	}
-	pthread_mutex_unlock(&lock);
-}
-
-/* A range of a copy: wholly within one live allocation, or not device memory at all. */
-static int range(const void *p, size_t bytes, const char *what)
-{
-	char where[160];
-	const struct fr_shim_alloc *a = fr_shim_find((uintptr_t)p);
-	if (!fr_shim_in_arena((uintptr_t)p))
-		return 0;
-	if (a && a->live && (uintptr_t)p - a->base <= a->bytes && bytes <= a->bytes - ((uintptr_t)p - a->base))
-		return 0;
-	return refuse("%s of %zu bytes at %s", what, bytes, fr_shim_where((uintptr_t)p, where));
+	leave(0);
 }
 
 /* ---- work ---- */
 
-static int launch_check(const struct fr_shim_kernel *k, const unsigned grid[3], unsigned threads, unsigned smem,
-			size_t args_bytes)
-{
-	if (args_bytes != k->args_bytes)
-		return refuse("kernel %s: %zu bytes of arguments, expected %u", k->name, args_bytes, k->args_bytes);
-	if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7fffffffu || grid[1] > 65535 || grid[2] > 65535)
-		return refuse("kernel %s: grid %u x %u x %u, limits are 1..2147483647 x 1..65535 x 1..65535", k->name,
-			      grid[0], grid[1], grid[2]);
-	if (!threads || threads > 1024 || threads > k->threads)
-		return refuse("kernel %s: %u threads in a block, its bound is %u", k->name, threads, k->threads);
-	if (smem > (unsigned)smem_block)
-		return refuse("kernel %s: %u bytes of shared memory, this device has %d for a block", k->name, smem,
-			      smem_block);
-	return 0;
-}
-
-static int run_launch(const struct op *o)
-{
-	if (++launches == fail_launch)
-		return dead = CU_ILLEGAL_ADDRESS;
-	int rc = 0;
-	fr_shim_findings_begin(o->kernel->name);
-	fr_shim_arena_access(1);
-	fr_shim_watch_launch(o->smem);
-	fr_shim_now.threads = o->threads;
-	memcpy(fr_shim_now.grid, o->grid, sizeof o->grid);
-	for (unsigned z = 0; z < o->grid[2] && !rc; z++)
-		for (unsigned y = 0; y < o->grid[1] && !rc; y++)
-			for (unsigned x = 0; x < o->grid[0] && !rc; x++) {
-				fr_shim_now.block[0] = x;
-				fr_shim_now.block[1] = y;
-				fr_shim_now.block[2] = z;
-				rc = fr_shim_block(o->kernel, o->args);
-			}
-	return rc ? FINDING : 0;
-}
-
-static int run(const struct op *o)
-{
-	if (dead)
-		return dead;
-	if (o->kind == LAUNCH)
-		return run_launch(o);
-	if (range(o->dst, o->bytes, "a copy or zero to") || (o->kind == COPY && range(o->src, o->bytes, "a copy from")))
-		return CU_INVALID_VALUE;
-	fr_shim_watch_ordered();
-	fr_shim_arena_access(1);
-	if (o->kind == COPY)
-		memmove(o->dst, o->src, o->bytes);
-	else
-		memset(o->dst, 0, o->bytes);
-	return 0;
-}
-
-/* Runs it, or keeps it in the recording. */
-static int give(struct fr_cu_device *at, enum fr_cu_stream stream, const struct op *o, const void *args)
-{
-	size_t extra = o->kind == LAUNCH ? o->bytes : 0;
-	struct op *kept = malloc(sizeof *kept + (extra ? extra : 1));
-	if (!kept)
-		return CU_OUT_OF_MEMORY;
-	*kept = *o;
-	kept->next = NULL;
-	if (extra)
-		memcpy(kept->args, args, extra);
-	if (at->recording && stream == FR_CU_COMPUTE) {
-		*at->recording->last = kept;
-		at->recording->last = &kept->next;
-		return 0;
-	}
-	if (at != last_device || stream != last_stream)
-		fr_shim_watch_ordered();
-	last_device = at, last_stream = stream;
-	int rc = run(kept);
-	free(kept);
-	return rc;
-}
-
-static int pageable(const void *p, size_t bytes)
-{
-	return !fr_shim_in_arena((uintptr_t)p) && !fr_shim_pinned((uintptr_t)p, bytes);
-}
-
 static int shim_copy(struct fr_cu_device *at, enum fr_cu_stream stream, void *dst, const void *src, size_t bytes)
 {
-	if (!bytes)
-		return dead;
-	pthread_mutex_lock(&lock);
-	int rc;
-	if (at->recording && stream == FR_CU_COMPUTE && (pageable(dst, bytes) || pageable(src, bytes)))
-		rc = refuse("a copy of host memory that is not pinned, inside a recording"), rc = CU_CAPTURE;
-	else
-		rc = give(at, stream, &(struct op){.kind = COPY, .dst = dst, .src = src, .bytes = bytes}, NULL);
-	pthread_mutex_unlock(&lock);
-	return rc;
+	struct fr_shim_op o = {.kind = FR_SHIM_COPY, .dst = dst, .src = src, .bytes = bytes};
+	int rc = enter();
+	return leave(rc || !bytes ? rc : fr_shim_give(at, stream, &o, NULL));
 }
 
 static int shim_zero(struct fr_cu_device *at, enum fr_cu_stream stream, void *p, size_t bytes)
 {
-	if (!bytes)
-		return dead;
-	pthread_mutex_lock(&lock);
-	int rc = fr_shim_in_arena((uintptr_t)p)
-			 ? give(at, stream, &(struct op){.kind = ZERO, .dst = p, .bytes = bytes}, NULL)
-			 : refuse("zero of %p, which is no device memory", p);
-	pthread_mutex_unlock(&lock);
-	return rc;
+	struct fr_shim_op o = {.kind = FR_SHIM_ZERO, .dst = p, .src = p, .bytes = bytes};
+	int rc = enter();
+	if (!rc && bytes && !fr_shim_in_arena((uintptr_t)p))
+		rc = fr_shim_refuse("zero of %p, which is no device memory", p);
+	return leave(rc || !bytes ? rc : fr_shim_give(at, stream, &o, NULL));
+}
+
+static int check(const struct fr_shim_kernel *k, const unsigned grid[3], unsigned threads, unsigned smem, size_t args)
+{
+	if (args != k->args_bytes)
+		return fr_shim_refuse("kernel %s: %zu bytes of arguments, expected %u", k->name, args, k->args_bytes);
+	if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7fffffffu || grid[1] > 65535 || grid[2] > 65535)
+		return fr_shim_refuse("kernel %s: grid %u x %u x %u, the limits are 1..2147483647, 1..65535, 1..65535",
+				      k->name, grid[0], grid[1], grid[2]);
+	if (!threads || threads > 1024 || threads > k->threads)
+		return fr_shim_refuse("kernel %s: %u threads in a block, its bound is %u", k->name, threads,
+				      k->threads);
+	if (smem > (unsigned)fr_shim_set.smem_block)
+		return fr_shim_refuse("kernel %s: %u bytes of shared memory, a block of this device has %d", k->name,
+				      smem, fr_shim_set.smem_block);
+	return 0;
 }
 
 int fr_shim_launch(struct fr_cu_device *at, enum fr_cu_stream stream, const struct fr_shim_kernel *k,
 		   const unsigned grid[3], unsigned threads, unsigned smem, const void *args, size_t args_bytes)
 {
-	pthread_mutex_lock(&lock);
-	int rc = dead ? dead : launch_check(k, grid, threads, smem, args_bytes);
+	struct fr_shim_op o = {.kind = FR_SHIM_LAUNCH,
+			       .kernel = k,
+			       .grid = {grid[0], grid[1], grid[2]},
+			       .threads = threads,
+			       .smem = smem,
+			       .bytes = args_bytes};
+	int rc = enter();
 	if (!rc)
-		rc = give(at, stream,
-			  &(struct op){.kind = LAUNCH,
-				       .kernel = k,
-				       .grid = {grid[0], grid[1], grid[2]},
-				       .threads = threads,
-				       .smem = smem,
-				       .bytes = args_bytes},
-			  args);
-	pthread_mutex_unlock(&lock);
-	return rc;
+		rc = check(k, grid, threads, smem, args_bytes);
+	return leave(rc ? rc : fr_shim_give(at, stream, &o, args));
 }
 
 static int shim_launch(struct fr_cu_device *at, enum fr_cu_stream stream, enum fr_cu_kernel kernel,
@@ -362,79 +243,104 @@ static int shim_launch(struct fr_cu_device *at, enum fr_cu_stream stream, enum f
 	return fr_shim_launch(at, stream, kernels[kernel], grid, threads, smem, args, args_bytes);
 }
 
-static int shim_sync(struct fr_cu_device *at, enum fr_cu_stream stream)
+static int records(const struct fr_cu_device *at, enum fr_cu_stream stream)
 {
-	if (at->recording && stream == FR_CU_COMPUTE)
-		return CU_CAPTURE;
-	pthread_mutex_lock(&lock);
-	fr_shim_watch_ordered();
-	fr_shim_arena_access(0);
-	pthread_mutex_unlock(&lock);
-	return dead;
+	return at->recording && stream == FR_CU_COMPUTE;
 }
 
-/* Work is done when it is given: every flag is passed as soon as it is put. */
+static int shim_sync(struct fr_cu_device *at, enum fr_cu_stream stream)
+{
+	enter();
+	int rc = records(at, stream) ? FR_SHIM_CAPTURE : fr_shim_drain(at, stream);
+	if (rc != FR_SHIM_CAPTURE) {
+		fr_shim_watch_ordered();
+		fr_shim_arena_access(0);
+	}
+	return leave(rc);
+}
+
+static int flag_call(struct fr_cu_device *at, enum fr_cu_stream stream, int i,
+		     int (*f)(struct fr_cu_device *, enum fr_cu_stream, int))
+{
+	int rc = enter();
+	if (i < 0 || i >= FR_CU_FLAGS)
+		rc = fr_shim_refuse("flag %d of %d", i, FR_CU_FLAGS);
+	/* in a recording it would belong to the graph, and nothing else could wait for it */
+	else if (records(at, stream))
+		rc = FR_SHIM_CAPTURE;
+	return leave(rc ? rc : f(at, stream, i));
+}
+
 static int shim_flag(struct fr_cu_device *at, enum fr_cu_stream stream, int i)
 {
-	(void)at, (void)stream;
-	return dead ? dead : i < 0 || i >= FR_CU_FLAGS ? refuse("flag %d of %d", i, FR_CU_FLAGS) : 0;
+	return flag_call(at, stream, i, fr_shim_flag);
+}
+
+static int shim_behind(struct fr_cu_device *at, enum fr_cu_stream stream, int i)
+{
+	return flag_call(at, stream, i, fr_shim_behind);
 }
 
 static int shim_passed(struct fr_cu_device *at, int i)
 {
-	return shim_flag(at, FR_CU_COMPUTE, i);
+	int rc = enter();
+	if (i < 0 || i >= FR_CU_FLAGS)
+		rc = fr_shim_refuse("flag %d of %d", i, FR_CU_FLAGS);
+	return leave(rc ? rc : fr_shim_passed(at, i));
 }
 
 /* ---- recordings ---- */
 
 static int shim_record_begin(struct fr_cu_device *at)
 {
-	if (dead || at->recording)
-		return dead ? dead : CU_CAPTURE;
-	at->recording = calloc(1, sizeof *at->recording);
-	if (!at->recording)
-		return CU_OUT_OF_MEMORY;
-	at->recording->last = &at->recording->first;
-	return 0;
+	int rc = enter();
+	if (!rc && at->recording)
+		rc = FR_SHIM_CAPTURE;
+	if (!rc && !(at->recording = calloc(1, sizeof *at->recording)))
+		rc = FR_SHIM_OUT_OF_MEMORY;
+	if (!rc)
+		at->recording->last = &at->recording->first;
+	return leave(rc);
 }
 
 static int shim_record_end(struct fr_cu_device *at, void **graph)
 {
-	*graph = at->recording;
+	int rc = enter();
+	*graph = rc ? NULL : at->recording;
+	if (rc)
+		fr_shim_forget(at->recording);
 	at->recording = NULL;
-	return dead ? dead : *graph ? 0 : CU_CAPTURE;
+	return leave(rc || *graph ? rc : FR_SHIM_CAPTURE);
 }
 
 static int shim_replay(struct fr_cu_device *at, void *graph)
 {
-	if (at->recording)
-		return CU_CAPTURE;
-	pthread_mutex_lock(&lock);
-	int rc = dead;
-	for (struct op *o = ((struct graph *)graph)->first; o && !rc; o = o->next)
-		rc = run(o);
-	pthread_mutex_unlock(&lock);
-	return rc;
+	int rc = enter();
+	return leave(rc ? rc : at->recording ? FR_SHIM_CAPTURE : fr_shim_replay(at, graph));
 }
 
 static void shim_forget(struct fr_cu_device *at, void *graph)
 {
 	(void)at;
-	if (graph)
-		drop(graph);
+	enter();
+	fr_shim_forget(graph);
+	leave(0);
 }
 
 static int shim_mark(struct fr_cu_device *at, int which)
 {
-	clock_gettime(CLOCK_MONOTONIC, &at->marks[which & 1]);
-	return dead;
+	struct fr_shim_op o = {.kind = FR_SHIM_MARK, .mark = which & 1};
+	int rc = enter();
+	return leave(rc ? rc : at->recording ? FR_SHIM_CAPTURE : fr_shim_give(at, FR_CU_COMPUTE, &o, NULL));
 }
 
 static int shim_elapsed(struct fr_cu_device *at, float *ms)
 {
+	enter();
+	int rc = fr_shim_drain(at, FR_CU_COMPUTE);
 	*ms = (float)((double)(at->marks[1].tv_sec - at->marks[0].tv_sec) * 1e3 +
 		      (double)(at->marks[1].tv_nsec - at->marks[0].tv_nsec) * 1e-6);
-	return dead;
+	return leave(rc);
 }
 
 static void *shim_native_stream(struct fr_cu_device *at, enum fr_cu_stream stream)
@@ -448,15 +354,15 @@ static const char *shim_text(int code)
 	switch (code) {
 	case 0:
 		return "no error";
-	case CU_INVALID_VALUE:
-		return complaint;
-	case CU_OUT_OF_MEMORY:
+	case FR_SHIM_INVALID_VALUE:
+		return fr_shim_refused();
+	case FR_SHIM_OUT_OF_MEMORY:
 		return "out of memory";
-	case CU_ILLEGAL_ADDRESS:
+	case FR_SHIM_ILLEGAL_ADDRESS:
 		return "an illegal memory access was encountered";
-	case CU_CAPTURE:
+	case FR_SHIM_CAPTURE:
 		return "operation not permitted when stream is capturing";
-	case FINDING:
+	case FR_SHIM_FINDING:
 		return fr_shim_finding_text();
 	}
 	return "unknown error";
@@ -475,7 +381,7 @@ const struct fr_cu fr_cu_shim = {
 	.launch = shim_launch,
 	.sync = shim_sync,
 	.flag = shim_flag,
-	.behind = shim_flag,
+	.behind = shim_behind,
 	.passed = shim_passed,
 	.record_begin = shim_record_begin,
 	.record_end = shim_record_end,
