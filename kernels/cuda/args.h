@@ -54,4 +54,30 @@ struct fr_patch_args {
 	int images, image, patch, grid, dim, k, pitch;
 };
 
+/* ---- decode products: skinny.cu, skinny_f32.cu ---- */
+#define FR_SKINNY_WARPS 8     /* of a block: they share out the columns */
+#define FR_SKINNY_RUN 128     /* columns that a warp takes at a time */
+#define FR_SKINNY_ROWS 16     /* weight rows of a tile */
+#define FR_SKINNY_DEPTH 4     /* chunks of 32 columns under way in a warp */
+#define FR_SKINNY_F32_WARPS 4 /* of a block: 4 weight rows each */
+#define FR_SKINNY_F32_DEPTH 8
+
+struct fr_skinny_part {
+	const void *w, *up;    /* [n, fr_pitch(cols)]; up: NULL but for a GLU, whose gate is w */
+	const float *bias, *scale, *residual; /* as in struct fr_linear */
+	float *y;              /* [rows, n] */
+	uint16_t *packed;      /* y's terms [packed_terms][rows, packed_pitch], bf16; NULL: not wanted */
+	int n, act, packed_pitch, packed_terms;
+	int first;             /* block of the grid's x that begins it */
+};
+struct fr_skinny_args {
+	const void *x;         /* 16-bit: two terms [rows, x_stride] each, one after the other; f32: [rows, x_stride] */
+	const float *x_scale;  /* [rows] factor of the terms; NULL: 1 */
+	size_t x_stride, x_term; /* items from row to row, and from a term to the other */
+	int x_quads;           /* f32: rows of x are aligned to 16 bytes and cols is a multiple of 4 */
+	int rows, cols, pitch; /* pitch: items of a weight row */
+	int parts;
+	struct fr_skinny_part part[FR_MAX_ALSO + 1];
+};
+
 #endif
