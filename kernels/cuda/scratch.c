@@ -151,10 +151,12 @@ const double *fr_cu_draws(struct fr_cuda *d, const double *host, int rows)
 
 /* ---- the block of work() ---- */
 
-/* Device memory of one input, and of a step's arrays. */
+/* The longest array of a call: attention's tiles of a prefill, each of one row at worst. */
 static size_t array_bytes(const struct fr_limits *l)
 {
-	return fr_cu_align((size_t)l->rows * sizeof(struct fr_row));
+	const int rows = l->rows > l->decode_rows ? l->rows : l->decode_rows;
+
+	return fr_cu_align((size_t)rows * 4 * sizeof(int32_t));
 }
 
 static size_t step_bytes(const struct fr_limits *l)
@@ -162,14 +164,21 @@ static size_t step_bytes(const struct fr_limits *l)
 	return fr_cu_align((size_t)l->decode_rows * (sizeof(struct fr_row) + sizeof(double) + sizeof(int32_t)));
 }
 
-static size_t part_bytes(struct fr_cuda *d, enum fr_cu_part part, const struct fr_limits *l)
+/* Decode: a maximum, a sum and a vector for each row, head and chunk of keys. Prefill: dense keys and values in f16. */
+static size_t attn_bytes(const struct fr_cuda *d, const struct fr_limits *l)
 {
-	const size_t rows = (size_t)l->decode_rows, chunks = (size_t)fr_ceil_div(l->max_pos, FR_ATTN_CHUNK);
+	const size_t chunks = (size_t)fr_ceil_div(l->max_pos, FR_ATTN_CHUNK), heads = (size_t)l->heads;
+	const size_t decode = (size_t)l->decode_rows * heads * chunks * (size_t)(l->head_dim + 2) * sizeof(float);
+	const size_t dense = (size_t)l->rows * heads * (size_t)l->head_dim * 2 * sizeof(uint16_t);
 
-	(void)d;
+	return fr_cu_align(d->precise || decode > dense ? decode : dense);
+}
+
+static size_t part_bytes(const struct fr_cuda *d, enum fr_cu_part part, const struct fr_limits *l)
+{
 	switch (part) {
 	case FR_PART_ATTN:
-		return fr_cu_align(rows * (size_t)l->heads * chunks * (size_t)(l->head_dim + 2) * sizeof(float));
+		return attn_bytes(d, l);
 	default:
 		return 0;
 	}
@@ -268,6 +277,8 @@ void fr_cu_synced(struct fr_cuda *d)
 {
 	d->scratch->epoch++;
 	fr_cu_steps_bring(d);
+	for (int i = 0; i < 2; i++) /* launches are counted anew from here */
+		d->scratch->form[i].given = FR_CU_LAUNCHED;
 	if (d->error)
 		forget(d);
 }
@@ -282,6 +293,7 @@ int fr_cu_scratch_open(struct fr_cuda *d, struct fr_error *err)
 	if (!d->scratch)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the CUDA backend", sizeof *d->scratch);
 	d->scratch->epoch = 1;
+	fr_cu_forms_forget(d->scratch);
 	d->scratch->off = !d->cu->record_begin || (graph && strcmp(graph, "0") == 0);
 	return 0;
 }

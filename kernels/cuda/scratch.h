@@ -4,6 +4,8 @@
 
 #include "cuda.h"
 
+#include <limits.h>
+
 /* Device memory that grows to what was asked for, or a piece of the block that work() was given. */
 struct fr_cu_block {
 	char *p;
@@ -34,7 +36,9 @@ struct fr_cu_form {
 	const float *x;
 	size_t stride;
 	struct fr_packed packed;
+	unsigned given; /* d->launches when pack_out gave it away: with no launch since, its writer is still to come */
 };
+#define FR_CU_LAUNCHED UINT_MAX
 
 /* Where a get inside a recording goes. */
 struct fr_cu_kept {
@@ -61,7 +65,7 @@ struct fr_cu_scratch {
 	uint64_t clock; /* uses of inputs so far */
 	struct fr_cu_block part[FR_PARTS];
 	struct fr_cu_form form[2];
-	int last; /* the form used last: the other one is written next */
+	int reads; /* the form that pack returned last: what is launched next reads it */
 	struct fr_cu_input input[FR_CU_INPUTS];
 	char *work; /* the block of work(), NULL: none */
 	size_t work_bytes;
