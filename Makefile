@@ -258,5 +258,5 @@ oracle:
 clean:
 	rm -rf $B fr-run libfr-run.a
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $B/tests/example.d $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)
 -include $(FATBINS:.fatbin=.d)

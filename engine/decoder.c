@@ -5,7 +5,8 @@
  *                    h = RMS2(x);  x += down(silu(gate h) * up h)
  *   logits = lm_head(RMS(x)), for the rows asked for only
  *
- * The surprise: nothing here knows how many sequences there are; each row carries its own sequence and position. */
+ * The surprise: nothing here but the choice of the logits' rows knows how many sequences there are; each row carries
+ * its own sequence and position. */
 #include "net.h"
 
 struct pass {
@@ -17,17 +18,27 @@ struct pass {
 
 static void norm(const struct pass *p, const float *x, const float *w, float *y, int rows)
 {
-	p->dev->ops->norm(
-		p->dev,
-		&(struct fr_norm){.x = x, .weight = w, .eps = p->t->d->eps, .y = y, .rows = rows, .dim = p->t->d->dim});
+	p->dev->ops->norm(p->dev, &(struct fr_norm){.x = x,
+						    .weight = w,
+						    .eps = p->t->d->eps,
+						    .y = y,
+						    .rows = rows,
+						    .dim = p->t->d->dim,
+						    .phase = p->c->phase});
+}
+
+static struct fr_linear product(const struct pass *p, const float *x, const struct fr_mat *w, float *y, int rows)
+{
+	return (struct fr_linear){.x = x, .w = *w, .y = y, .rows = rows, .phase = p->c->phase};
 }
 
 static void linear(const struct pass *p, const float *x, const struct fr_mat *w, const float *residual, float *y,
 		   int rows)
 {
-	p->dev->ops->linear(
-		p->dev,
-		&(struct fr_linear){.x = x, .w = *w, .residual = residual, .y = y, .rows = rows, .phase = p->c->phase});
+	struct fr_linear a = product(p, x, w, y, rows);
+
+	a.residual = residual;
+	p->dev->ops->linear(p->dev, &a);
 }
 
 static void tap(const struct pass *p, const char *name, int layer, const float *x, int cols)
@@ -43,6 +54,18 @@ static void add(const struct pass *p, const float *in, const struct fr_mat *w, c
 		tap(p, tap_name, layer, p->b->h, w->rows);
 	}
 	linear(p, in, w, p->b->x, p->b->x, p->c->rows);
+}
+
+/* q, k and v of b->h. */
+static void project(const struct pass *p, const struct fr_text_layer *l)
+{
+	const struct fr_text_buffers *b = p->b;
+	struct fr_linear v = product(p, b->h, &l->v, b->v, p->c->rows), k = product(p, b->h, &l->k, b->k, p->c->rows),
+			 q = product(p, b->h, &l->q, b->q, p->c->rows);
+
+	k.also = &v;
+	q.also = &k;
+	p->dev->ops->linear(p->dev, &q);
 }
 
 static void attention(const struct pass *p, int i)
@@ -82,9 +105,7 @@ static void layer(const struct pass *p, int i)
 
 	norm(p, b->x, l->norm1, b->h, rows);
 	tap(p, "layer.%d.attn_in", i, b->h, d->dim);
-	linear(p, b->h, &l->q, NULL, b->q, rows);
-	linear(p, b->h, &l->k, NULL, b->k, rows);
-	linear(p, b->h, &l->v, NULL, b->v, rows);
+	project(p, l);
 	tap(p, "layer.%d.q", i, b->q, d->heads * d->head_dim);
 	tap(p, "layer.%d.k", i, b->k, d->kv_heads * d->head_dim);
 	tap(p, "layer.%d.v", i, b->v, d->kv_heads * d->head_dim);
@@ -105,7 +126,7 @@ void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct 
 {
 	const struct fr_text *t = &net->text;
 	const struct pass p = {.t = t, .dev = dev, .b = b, .c = c};
-	const float *last = b->x + (size_t)c->first_logit * (size_t)t->d->dim;
+	const size_t dim = (size_t)t->d->dim, share = (size_t)(c->rows / c->shares), logits = (size_t)c->n_logits;
 
 	dev->ops->embed(
 		dev,
@@ -117,6 +138,7 @@ void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct 
 		norm(&p, b->x, t->norm, b->h, c->rows);
 		tap(&p, "norm", 0, b->h, t->d->dim);
 	}
-	norm(&p, last, t->norm, b->h, c->n_logits);
-	linear(&p, b->h, &t->lm_head, NULL, b->logits, c->n_logits);
+	for (size_t i = 0; i < (size_t)c->shares; i++)
+		norm(&p, b->x + ((i + 1) * share - logits) * dim, t->norm, b->h + i * logits * dim, c->n_logits);
+	linear(&p, b->h, &t->lm_head, NULL, b->logits, c->shares * c->n_logits);
 }

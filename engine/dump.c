@@ -22,6 +22,7 @@ struct dump {
 	unsigned stages;   /* bit set of the stages that write something */
 	struct fr_st_writer *out;
 	struct fr_error *err;
+	float *logits; /* [vocab] */
 	int failed;
 };
 
@@ -143,9 +144,9 @@ static void take(void *user, const char *name, const float *values, size_t n)
 		d->failed = 1;
 }
 
-static int load_pixels(struct dump *d)
+static int load_pixels(struct dump *d, float *pixels)
 {
-	struct fr_session *s = d->s;
+	const struct fr_session *s = d->s;
 	const size_t side = (size_t)s->model->desc.image.crop;
 	struct fr_tensor t;
 	const uint8_t *bytes;
@@ -159,7 +160,7 @@ static int load_pixels(struct dump *d)
 		rc = fr_fail(d->err, FR_E_USAGE, "%s: pixels is %s %s, expected f32 [3, %zu, %zu]", d->o->pixels_file,
 			     fr_dtypes[t.dtype].name, fr_shape_text(t.shape, t.ndim, shape, sizeof shape), side, side);
 	} else {
-		memcpy(s->host_pixels, t.data, 3 * side * side * sizeof(float));
+		memcpy(pixels, t.data, 3 * side * side * sizeof(float));
 	}
 	fr_map_close(bytes, size);
 	return rc;
@@ -168,21 +169,27 @@ static int load_pixels(struct dump *d)
 static int dump_image(struct dump *d)
 {
 	struct fr_session *s = d->s;
-	struct fr_image img;
-	int rc;
+	struct fr_picture *pic = fr_intake_at(s->intake, 0);
 
 	FR_TRY(write_if_next(d, "input_ids", s->prompt_ids));
 	if (d->o->pixels_file) {
-		FR_TRY(load_pixels(d));
-		return write_if_next(d, "pixels", s->host_pixels);
+		FR_TRY(load_pixels(d, pic->pixels));
+		return write_if_next(d, "pixels", pic->pixels);
 	}
-	FR_TRY(fr_image_decode(d->o->image, d->o->image_size, s->o.max_pixels, &img, d->err));
-	rc = fr_image_fit(&img, &s->model->desc.image, s->u8, d->err);
-	fr_image_free(&img);
-	FR_TRY(rc);
-	fr_image_normalise(s->u8, &s->model->desc.image, s->host_pixels);
-	FR_TRY(write_if_next(d, "pixels.u8", s->u8));
-	return write_if_next(d, "pixels", s->host_pixels);
+	fr_picture_read(pic, &s->model->desc.image, s->o.max_pixels, d->o->image, d->o->image_size);
+	if (pic->error.code != FR_OK)
+		return fr_fail(d->err, pic->error.code, "%s", pic->error.text);
+	FR_TRY(write_if_next(d, "pixels.u8", pic->u8));
+	return write_if_next(d, "pixels", pic->pixels);
+}
+
+/* Positions from .. to-1 into sequence 0; the last one's logits come to d->logits. */
+static int prefill(struct dump *d, int from, int to)
+{
+	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .from = from, .to = to, .n_logits = 1};
+
+	FR_TRY(fr_session_prefill(d->s, &p, d->err));
+	return fr_session_logits(d->s, 0, 1, d->logits, d->err);
 }
 
 static int dump_steps(struct dump *d)
@@ -199,13 +206,13 @@ static int dump_steps(struct dump *d)
 		if (k > 0) {
 			s->ids[0] = ids[k - 1];
 			s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + k - 1};
-			rc = fr_session_step(s, 1, d->err);
+			rc = fr_session_step(s, 1, d->err) || fr_session_logits(s, 0, 1, d->logits, d->err) ? -1 : 0;
 		}
-		if (rc == 0 && fr_all_finite(s->logits, (size_t)vocab))
+		if (rc == 0 && fr_all_finite(d->logits, (size_t)vocab))
 			rc = fr_fail(d->err, FR_E_NUMBERS, "step %d: logits are not finite", k);
 		if (rc == 0 && with_logits)
-			rc = fr_st_append(d->out, s->logits, (size_t)vocab * sizeof(float), d->err);
-		ids[k] = fr_argmax(s->logits, vocab);
+			rc = fr_st_append(d->out, d->logits, (size_t)vocab * sizeof(float), d->err);
+		ids[k] = fr_argmax(d->logits, vocab);
 	}
 	d->at += with_logits != 0;
 	if (rc == 0)
@@ -218,24 +225,25 @@ static int run_stages(struct dump *d)
 {
 	struct fr_session *s = d->s;
 	const struct fr_model *m = s->model;
+	const struct fr_picture *pic = fr_intake_at(s->intake, 0);
 
 	FR_TRY(dump_image(d));
 	if (d->stages < 1u << STAGE_VISION)
 		return 0;
-	FR_TRY(fr_session_see(s, d->err));
+	FR_TRY(fr_session_see(s, &pic, 1, d->err));
 	if (d->stages < 1u << STAGE_DECODER)
 		return 0;
-	FR_TRY(fr_session_prefill(s, 0, 0, s->n_prompt, 1, d->err));
+	FR_TRY(prefill(d, 0, s->n_prompt));
 	s->tap->failed |= d->failed;
-	if (fr_all_finite(s->logits, (size_t)m->desc.text.vocab))
-		return fr_explain_numbers(s, "the image", d->err);
-	FR_TRY(write_if_next(d, "logits", s->logits));
+	if (fr_all_finite(d->logits, (size_t)m->desc.text.vocab))
+		return fr_explain_numbers(s, pic, "the image", d->err);
+	FR_TRY(write_if_next(d, "logits", d->logits));
 	s->tap = NULL;
 	if (d->stages & 1u << STAGE_STEPS)
 		FR_TRY(dump_steps(d));
 	if (d->stages & 1u << STAGE_VERDICT) {
-		FR_TRY(fr_session_prefill(s, 0, s->n_prompt, s->n_prompt + m->n_opening, 1, d->err));
-		FR_TRY(write_if_next(d, "verdict.logits", (float[]){s->logits[m->real_id], s->logits[m->fake_id]}));
+		FR_TRY(prefill(d, s->n_prompt, s->n_prompt + m->n_opening));
+		FR_TRY(write_if_next(d, "verdict.logits", s->labels[0]));
 	}
 	return 0;
 }
@@ -250,6 +258,7 @@ static char *describe(const struct fr_session *s)
 	cJSON_AddStringToObject(o, "backend", fr_session_backend(s));
 	cJSON_AddStringToObject(o, "isa", fr_session_isa(s));
 	cJSON_AddStringToObject(o, "kv", fr_session_kv(s));
+	cJSON_AddStringToObject(o, "activations", fr_session_activations(s));
 	cJSON_AddStringToObject(o, "prompt", s->prompt);
 	cJSON_AddStringToObject(o, "chat", s->chat);
 	text = cJSON_PrintUnformatted(o);
@@ -286,6 +295,7 @@ static int write_dump(struct dump *d, const char *path)
 int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *out_path, struct fr_error *err)
 {
 	struct dump d = {.s = s, .o = opts, .err = err};
+	const size_t vocab = (size_t)s->model->desc.text.vocab;
 	int rc;
 
 	/* the last step's token is not fed any more */
@@ -295,8 +305,11 @@ int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *o
 			"%d greedy steps after a prompt of %d positions do not fit: the session has %d positions, the "
 			"model %d",
 			opts->max_tokens, s->n_prompt, s->kv.max_pos, s->model->desc.text.max_pos);
+	d.logits = malloc(vocab * sizeof *d.logits);
 	add_all(&d);
-	if (d.failed)
+	if (!d.logits)
+		rc = fr_fail(err, FR_E_MEMORY, "no memory for the logits of %zu pieces", vocab);
+	else if (d.failed)
 		rc = fr_fail(err, FR_E_MEMORY, "no memory for the table of %zu intermediates", d.n);
 	else if (d.n == 0)
 		rc = fr_fail(err, FR_E_USAGE, "no intermediate has a name that matches '%s'", opts->tap);
@@ -305,5 +318,6 @@ int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *o
 	for (size_t i = 0; i < d.n; i++)
 		free((char *)d.table[i].name);
 	free(d.table);
+	free(d.logits);
 	return rc;
 }

@@ -95,7 +95,11 @@ struct fr_session_opts {
 	const char *backend;    /* "auto", "cpu", "cuda"; NULL: auto */
 	const char *isa;        /* "ref", "avx2", ...; NULL: the best this CPU has */
 	int threads;            /* 0: as many as this process may run on */
-	int batch;              /* images decoded together; 0: 1 */
+	int batch;              /* images whose text is written together; 0: as the device does best and has memory for */
+	int gpu_layers;         /* decoder layers whose weights lie in the device's memory, the others stay on the host;
+				   0: all, -1: none. Nothing to a device that computes in host memory */
+	int precise;            /* activations in twice 16 bits where a device rounds them to 16 bits */
+	int no_cublas;          /* on CUDA: our own matrix products everywhere */
 	int max_tokens;         /* generated tokens at most; 0: 512 */
 	int verdict_only;       /* stop after the verdict logits */
 	int kv_f32;             /* KV cache in float32 instead of float16 */
@@ -112,16 +116,18 @@ struct fr_session_opts {
 int fr_session_new(const struct fr_model *model, const struct fr_session_opts *opts, struct fr_session **out,
 		   struct fr_error *err);
 void fr_session_free(struct fr_session *s);
-/* What a session with these options would take on its device, in bytes, nothing taken; its table goes to `table` unless
- * that is NULL. */
+/* What a session with these options would take on its device besides the weights, in bytes, nothing taken; its table goes
+ * to `table` unless that is NULL. */
 int fr_session_measure(const struct fr_model *model, const struct fr_session_opts *opts, FILE *table, size_t *bytes,
 		       struct fr_error *err);
 /* The memory plan (name, shape, dtype, bytes, lifetime) as it was taken. */
 void fr_session_plan(const struct fr_session *s, FILE *out);
-const char *fr_session_backend(const struct fr_session *s);     /* "cpu" */
-const char *fr_session_isa(const struct fr_session *s);         /* "avx2" */
+const char *fr_session_backend(const struct fr_session *s);     /* "cpu", "cuda" */
+const char *fr_session_device(const struct fr_session *s);      /* "NVIDIA H200"; NULL on the CPU */
+const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90" */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
-const char *fr_session_activations(const struct fr_session *s); /* "f32" */
+const char *fr_session_activations(const struct fr_session *s); /* "f32", "16bit", "2x16bit" */
+int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */
 const char *fr_session_prompt(const struct fr_session *s);      /* the text as it is fed, "<image>" included */
 const char *fr_session_chat(const struct fr_session *s);
 
@@ -151,8 +157,9 @@ struct fr_result {
 };
 
 /* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end: bytes, which stay
- * the caller's and are read before next() is called again, or, with bytes NULL, an error that becomes the result. Results come in
- * input order. text() streams whole UTF-8 characters of the first unfinished image in input order; it may be NULL.
+ * the caller's and are read before next() is called again, or, with bytes NULL, an error that becomes the result. It is
+ * called for as many images as can be at work or read ahead; ready() says whether it would return at once (NULL: always),
+ * and while it says no, next() is called only when there is nothing else to do. Results come in input order. text() streams whole UTF-8 characters of the first unfinished image in input order; it may be NULL.
  * stopped() is polled between tokens: non-zero ends the run after the results that are complete; may be NULL. */
 struct fr_job {
 	const uint8_t *bytes;
@@ -166,6 +173,7 @@ struct fr_io {
 	void (*text)(void *user, size_t index, const char *utf8, size_t len);
 	void (*result)(void *user, const struct fr_result *r);
 	int (*stopped)(void *user);
+	int (*ready)(void *user);
 };
 /* Judges all images of io. -1 only when the run itself cannot go on (device, numbers, memory): a bad image is a result
  * with an error. */

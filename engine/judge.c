@@ -1,11 +1,13 @@
-/* Judging a stream of images: prefill one image at a time into a free sequence, step all running sequences together.
+/* Judging a stream of images: pictures are read ahead, prefilled into free sequences as many at a time as the device
+ * serves best, and all running sequences are stepped together.
  *
  * One rule for all modes: prefill prompt + opening ("This image is"); the last row's logits at the two labels are the
- * score. Where the argmax of every row before is the forced piece, greedy decoding goes on from there (opening "own");
- * otherwise, and always when sampling, the text starts at the prompt's last row ("forced" says what greedy would not
- * have written itself). So p_fake has the same bits with and without the text, alone and in a batch.
- * Results leave in input order; records wait in a ring, and no image is taken that the ring cannot hold. */
-#include "image.h"
+ * score. Where the greedy choice of every row before is the forced piece, greedy decoding goes on from there (opening
+ * "own"); otherwise, and always when sampling, the text starts at the prompt's last row ("forced" says what greedy
+ * would not have written itself). So p_fake has the same bits with and without the text, alone and in a batch. An
+ * image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It is
+ * taken only if the ring, where results wait to leave in input order, can hold it; and nothing waits for a slow input
+ * while there is something else to do. */
 #include "numbers.h"
 
 #include <stdlib.h>
@@ -26,12 +28,22 @@ struct lane {
 	struct fr_detok detok;
 };
 
+/* An image about to be prefilled. */
+struct start {
+	struct record *rec;
+	const struct fr_picture *pic;
+	int seq;
+	struct fr_rng rng;
+};
+
 struct run {
 	struct fr_session *s;
 	const struct fr_io *io;
 	struct record *ring;
 	size_t ring_n, head, tail; /* images head .. tail-1 are in the ring */
+	size_t next;		   /* images next .. tail-1 are taken and not started */
 	struct lane *lane;
+	struct start *start; /* [s->together] */
 	int active, ended;
 	size_t text_cap;
 };
@@ -75,29 +87,65 @@ static void emit_complete(struct run *run)
 			run->io->result(run->io->user, &record_of(run, run->head)->r);
 }
 
-/* ---- one image in ---- */
+/* ---- images in ---- */
 
-static int prepare(struct fr_session *s, struct record *rec, const struct fr_job *job)
+static int stopped(const struct run *run)
+{
+	return run->io->stopped && run->io->stopped(run->io->user);
+}
+
+/* Takes the next image unless the ring or the intake is full: 1 taken, 0 not. With patient = 0 nothing is taken that
+ * has to be waited for. */
+static int take(struct run *run, int patient)
+{
+	const struct fr_session *s = run->s;
+	struct fr_job job = {0};
+	struct record *rec;
+	char *text;
+
+	if (run->ended || run->tail - run->head == run->ring_n ||
+	    run->tail - run->next == (size_t)(s->together + s->ahead) || stopped(run))
+		return 0;
+	if (!patient && run->io->ready && !run->io->ready(run->io->user))
+		return 0;
+	if (run->io->next(run->io->user, &job) == 0) {
+		run->ended = 1;
+		return 0;
+	}
+	rec = record_of(run, run->tail);
+	text = rec->text;
+	*rec = (struct record){.text = text, .r.index = run->tail};
+	fr_intake_give(s->intake, run->tail++, &job);
+	return 1;
+}
+
+/* While the device works: the pictures of the next prefill. */
+static void take_ahead(void *user)
+{
+	struct run *run = user;
+
+	for (int i = 0; i < run->s->ahead && take(run, 0); i++)
+		continue;
+}
+
+/* What the picture says goes into its record; one that cannot be judged is done. 0 or -1. */
+static int collect(struct record *rec, const struct fr_picture *pic)
 {
 	struct fr_result *r = &rec->r;
-	struct fr_image img;
-	int rc;
 
-	if (job->error.code != FR_OK) {
-		r->error = job->error;
-		return -1;
-	}
-	fr_sha256_hex(job->bytes, job->size, rec->sha256);
-	r->sha256 = rec->sha256;
-	FR_TRY(fr_image_decode(job->bytes, job->size, s->o.max_pixels, &img, &r->error));
-	for (int i = 0; i < img.n_warnings && r->n_warnings < FR_MAX_WARNINGS; i++)
-		r->warnings[r->n_warnings++] = img.warnings[i];
-	rc = fr_image_fit(&img, &s->model->desc.image, s->u8, &r->error);
-	fr_image_free(&img);
-	if (rc == 0)
-		fr_image_normalise(s->u8, &s->model->desc.image, s->host_pixels);
-	return rc;
+	memcpy(rec->sha256, pic->sha256, sizeof rec->sha256);
+	r->sha256 = rec->sha256[0] ? rec->sha256 : NULL;
+	r->ms_image = pic->ms;
+	r->n_warnings = pic->n_warnings;
+	memcpy(r->warnings, pic->warnings, sizeof r->warnings);
+	if (pic->error.code == FR_OK)
+		return 0;
+	r->error = pic->error;
+	rec->done = 1;
+	return -1;
 }
+
+/* ---- text ---- */
 
 static void finish(struct run *run, struct lane *l, const char *stop)
 {
@@ -140,105 +188,139 @@ static void accept(struct run *run, struct lane *l, int32_t id)
 		finish(run, l, "length");
 }
 
-static int32_t pick(struct fr_session *s, struct lane *l, int row)
-{
-	const int vocab = s->model->desc.text.vocab;
-	const double draw = s->o.sampler.temperature > 0 ? fr_rng_draw(&l->rng) : 0;
+/* ---- prefill ---- */
 
-	return fr_pick_row(s->logits + (size_t)row * (size_t)vocab, vocab, &s->o.sampler, draw, s->room);
-}
-
-/* From the prefill's logits (rows: last of the prompt, then each of the opening) to the score. */
-static void score(struct fr_session *s, struct fr_result *r)
+/* From the tokens picked at the rows of the i-th sequence prefilled (last of the prompt, then each of the opening) and
+ * its label logits to the score. */
+static void score(struct fr_session *s, int i, struct fr_result *r)
 {
 	const struct fr_model *m = s->model;
-	const size_t vocab = (size_t)m->desc.text.vocab;
-	const float *last = s->logits + (size_t)m->n_opening * vocab;
+	const int32_t *picked = s->picked + (size_t)i * (size_t)(1 + m->n_opening);
 
-	r->logit_real = last[m->real_id];
-	r->logit_fake = last[m->fake_id];
+	r->logit_real = s->labels[i][0];
+	r->logit_fake = s->labels[i][1];
 	r->p_fake = fr_p_fake(&s->o.calibration, r->logit_real, r->logit_fake);
 	r->calibrated = s->o.calibration.fitted;
 	r->has_score = 1;
 	r->verdict = fr_verdict_of(&s->o, r->p_fake);
 	r->opening = "own";
-	for (int i = 0; i < m->n_opening; i++)
-		if (fr_argmax(s->logits + (size_t)i * vocab, (int)vocab) != m->opening[i])
+	for (int row = 0; row < m->n_opening; row++)
+		if (picked[row] != m->opening[row])
 			r->opening = "forced";
 }
 
 /* The text's first tokens: the opening when it is greedy's own, else a choice at the prompt's last row. */
-static void begin_text(struct run *run, struct lane *l)
+static void begin_text(struct run *run, int i)
 {
 	struct fr_session *s = run->s;
 	const struct fr_model *m = s->model;
-	const int own = s->o.sampler.temperature <= 0 && strcmp(l->rec->r.opening, "own") == 0;
+	const int32_t *picked = s->picked + (size_t)i * (size_t)(1 + m->n_opening);
+	const int sampling = s->o.sampler.temperature > 0;
+	struct start *start = &run->start[i];
+	struct lane *l = &run->lane[start->seq];
 	int row = 0;
 
+	*l = (struct lane){.rec = start->rec, .rng = start->rng, .pos = s->n_prompt};
+	run->active++;
 	fr_detok_init(&l->detok, m->tok, 0);
-	fr_rng_init(&l->rng, s->o.sampler.seed, l->rec->sha256);
-	l->pos = s->n_prompt;
-	for (; own && row < m->n_opening && l->rec; row++) {
+	for (; !sampling && strcmp(l->rec->r.opening, "own") == 0 && row < m->n_opening; row++) {
 		accept(run, l, m->opening[row]);
-		if (l->rec)
-			l->pos++;
+		if (!l->rec)
+			return;
+		l->pos++;
 	}
-	if (l->rec)
-		accept(run, l, pick(s, l, row));
+	accept(run, l, sampling ? s->sampled[i] : picked[row]);
 }
 
-static int start(struct run *run, int lane, struct record *rec, struct fr_error *err)
+static int all_picked(const int32_t *ids, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (ids[i] < 0)
+			return 0;
+	return 1;
+}
+
+/* Sees and prefills the n images of run->start. */
+static int start(struct run *run, int n, struct fr_error *err)
 {
 	struct fr_session *s = run->s;
-	const struct fr_model *m = s->model;
-	char where[48];
+	const int rows = 1 + s->model->n_opening, text = !s->o.verdict_only;
+	const struct fr_picture *pics[256];
+	double draw[256];
+	int seq[256];
+	struct fr_prefill p = {.seq = seq, .n = n, .to = s->n_prompt + s->model->n_opening, .n_logits = rows};
 
-	FR_TRY(fr_session_see(s, err));
-	rec->r.ms_vision = s->ms_vision;
-	FR_TRY(fr_session_prefill(s, lane, 0, s->n_prompt + m->n_opening, 1 + m->n_opening, err));
-	rec->r.ms_prefill = s->ms_text;
-	rec->r.prompt_tokens = s->n_prompt;
-	if (fr_all_finite(s->logits, (size_t)(1 + m->n_opening) * (size_t)m->desc.text.vocab)) {
+	for (int i = 0; i < n; i++) {
+		struct start *one = &run->start[i];
+		pics[i] = one->pic;
+		seq[i] = one->seq;
+		fr_rng_init(&one->rng, s->o.sampler.seed, one->rec->sha256);
+		if (text && s->o.sampler.temperature > 0) {
+			draw[i] = fr_rng_draw(&one->rng);
+			p.draw = draw;
+		}
+	}
+	FR_TRY(fr_session_see(s, pics, n, err));
+	FR_TRY(fr_session_prefill(s, &p, err));
+	for (int i = 0; i < n; i++) {
+		struct record *rec = run->start[i].rec;
+		char where[48];
 		snprintf(where, sizeof where, "image %zu", rec->r.index + 1);
-		return fr_explain_numbers(s, where, err);
+		if (!all_picked(s->picked + (size_t)i * (size_t)rows, rows) || (p.draw && s->sampled[i] < 0))
+			return fr_explain_numbers(s, pics[i], where, err);
 	}
-	score(s, &rec->r);
-	if (s->o.verdict_only) {
-		rec->r.stop = "verdict";
-		rec->done = 1;
-		return 0;
+	for (int i = 0; i < n; i++) {
+		struct record *rec = run->start[i].rec;
+		rec->r.ms_vision = s->ms_vision;
+		rec->r.ms_prefill = s->ms_text;
+		rec->r.prompt_tokens = s->n_prompt;
+		score(s, i, &rec->r);
+		if (text) {
+			rec->r.text = rec->text;
+			begin_text(run, i);
+		} else {
+			rec->r.stop = "verdict";
+			rec->done = 1;
+		}
 	}
-	rec->r.text = rec->text;
-	run->lane[lane].rec = rec;
-	run->active++;
-	begin_text(run, &run->lane[lane]);
 	return 0;
 }
 
-/* Takes the next image: 1 taken (a bad one is a finished record), 0 none left. */
-static int take(struct run *run, int lane, struct fr_error *err)
+/* The sequences that are free, at most `together`, into run->start: how many. */
+static int find_free(struct run *run)
 {
-	struct record *rec = record_of(run, run->tail);
-	struct fr_job job = {0};
-	char *text = rec->text;
-	double start_ms;
-	int rc;
+	const struct fr_session *s = run->s;
+	int n = 0;
 
-	if (run->io->next(run->io->user, &job) == 0) {
-		run->ended = 1;
+	for (int i = 0; i < s->o.batch && n < s->together; i++)
+		if (!run->lane[i].rec)
+			run->start[n++].seq = i;
+	return n;
+}
+
+/* Starts images in free sequences: those that are decoded, or all that are at hand when nothing else is to be done. One
+ * prefill at most: 1 when something was done, 0 when not, -1. */
+static int fill(struct run *run, struct fr_error *err)
+{
+	struct fr_session *s = run->s;
+	const int room = find_free(run), idle = !run->active;
+	size_t end = run->next;
+	int n = 0;
+
+	while (run->tail - run->next < (size_t)room && take(run, idle && run->tail == run->next))
+		continue;
+	for (; end < run->tail && n < room && fr_intake_ready(s->intake, end, idle); end++) {
+		run->start[n].rec = record_of(run, end);
+		run->start[n].pic = fr_intake_at(s->intake, end);
+		n += collect(run->start[n].rec, run->start[n].pic) == 0;
+	}
+	if (end == run->next)
 		return 0;
-	}
-	memset(rec, 0, sizeof *rec);
-	rec->text = text;
-	rec->r.index = run->tail++;
-	start_ms = fr_now_ms();
-	rc = prepare(run->s, rec, &job);
-	rec->r.ms_image = fr_now_ms() - start_ms;
-	if (rc) {
-		rec->done = 1;
-		return 1;
-	}
-	return start(run, lane, rec, err) ? -1 : 1;
+	if (n)
+		FR_TRY(start(run, n, err));
+	run->next = end;
+	emit(run);
+	return 1;
 }
 
 /* ---- the loop ---- */
@@ -246,7 +328,6 @@ static int take(struct run *run, int lane, struct fr_error *err)
 static int step(struct run *run, struct fr_error *err)
 {
 	struct fr_session *s = run->s;
-	const size_t vocab = (size_t)s->model->desc.text.vocab;
 	struct lane *of_row[256];
 	int n = 0;
 
@@ -256,53 +337,44 @@ static int step(struct run *run, struct fr_error *err)
 			continue;
 		s->ids[n] = l->next;
 		s->row[n] = (struct fr_row){.seq = i, .pos = l->pos++};
+		s->draw[n] = s->o.sampler.temperature > 0 ? fr_rng_draw(&l->rng) : 0;
 		of_row[n++] = l;
 	}
 	FR_TRY(fr_session_step(s, n, err));
 	for (int i = 0; i < n; i++) {
+		const struct fr_result *r = &of_row[i]->rec->r;
+		char where[64];
 		of_row[i]->rec->r.ms_decode += s->ms_text;
-		if (fr_all_finite(s->logits + (size_t)i * vocab, vocab)) {
-			char where[64];
-			snprintf(where, sizeof where, "image %zu, token %d", of_row[i]->rec->r.index + 1,
-				 of_row[i]->rec->r.generated_tokens + 1);
-			return fr_explain_numbers(s, where, err);
-		}
+		snprintf(where, sizeof where, "image %zu, token %d", r->index + 1, r->generated_tokens + 1);
+		if (s->picked[i] < 0)
+			return fr_explain_numbers(s, NULL, where, err);
 	}
 	for (int i = 0; i < n; i++)
-		accept(run, of_row[i], pick(s, of_row[i], i));
-	return 0;
-}
-
-static int fill_lanes(struct run *run, struct fr_error *err)
-{
-	for (int i = 0; i < run->s->o.batch && !run->ended; i++)
-		while (!run->lane[i].rec && !run->ended && run->tail - run->head < run->ring_n) {
-			if (run->io->stopped && run->io->stopped(run->io->user))
-				return 0;
-			if (take(run, i, err) < 0)
-				return -1;
-			emit(run);
-		}
+		accept(run, of_row[i], s->picked[i]);
 	return 0;
 }
 
 static int loop(struct run *run, struct fr_error *err)
 {
-	while (!run->ended || run->active) {
-		if (run->io->stopped && run->io->stopped(run->io->user))
-			break;
-		FR_TRY(fill_lanes(run, err));
-		if (!run->active)
+	while (!stopped(run)) {
+		const int filled = fill(run, err);
+		if (filled < 0)
+			return -1;
+		if (filled)
 			continue;
-		FR_TRY(step(run, err));
-		emit(run);
+		if (run->active) {
+			FR_TRY(step(run, err));
+			emit(run);
+		} else if (run->ended) {
+			break;
+		}
 	}
 	return 0;
 }
 
 int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 {
-	struct run run = {.s = s, .io = io, .ring_n = (size_t)s->o.batch * 4 + 4};
+	struct run run = {.s = s, .io = io, .ring_n = (size_t)(s->o.batch + s->ahead) * 4 + 4};
 	int rc = -1;
 
 	/* each token adds at most a piece and the bytes that were pending before it; the end adds one more U+FFFD run;
@@ -312,12 +384,17 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 	run.text_cap = ((size_t)most + 2) * (fr_tokenizer_max_piece(s->model->tok) + 16);
 	run.ring = calloc(run.ring_n, sizeof *run.ring);
 	run.lane = calloc((size_t)s->o.batch, sizeof *run.lane);
-	if (!run.ring || !run.lane)
+	run.start = calloc((size_t)s->together, sizeof *run.start);
+	if (!run.ring || !run.lane || !run.start)
 		goto out;
 	for (size_t i = 0; i < run.ring_n && !s->o.verdict_only; i++)
 		if (!(run.ring[i].text = malloc(run.text_cap)))
 			goto out;
+	s->meanwhile = s->ahead ? take_ahead : NULL;
+	s->meanwhile_user = &run;
 	rc = loop(&run, err);
+	s->meanwhile = NULL;
+	fr_intake_settle(s->intake);
 	emit_complete(&run);
 	goto done;
 out:
@@ -328,6 +405,7 @@ done:
 		free(run.ring[i].text);
 	free(run.ring);
 	free(run.lane);
+	free(run.start);
 	return rc;
 }
 

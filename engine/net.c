@@ -1,4 +1,6 @@
-/* The bound weights handed to a device, role by role: see net.h. */
+/* The bound weights handed to a device, role by role: see net.h.
+ *
+ * One walk over all weights both loads and measures: without a device it only counts. */
 #include "net.h"
 
 #include <math.h>
@@ -9,90 +11,152 @@ float fr_attn_scale(int head_dim)
 	return (float)(1.0 / sqrt((double)head_dim));
 }
 
+struct walk {
+	struct fr_dev *dev; /* NULL: count only */
+	struct fr_error *err;
+	enum fr_home home;
+	size_t bytes[FR_HOME_HOST + 1];
+};
+
+/* Devices round blocks and rows up: rows to 16 bytes, blocks to 512. */
+static void count(struct walk *w, size_t rows, size_t row_bytes, enum fr_home home)
+{
+	const size_t bytes = rows * ((row_bytes + 15) / 16 * 16);
+
+	w->bytes[home] += (bytes + 511) / 512 * 512;
+}
+
 /* An absent optional tensor (data NULL) stays NULL. */
-static int vec(struct fr_dev *dev, const struct fr_tensor *t, const float **out, struct fr_error *err)
+static int vec(struct walk *w, const struct fr_tensor *t, const float **out)
 {
 	*out = NULL;
-	return t->data ? dev->ops->vector(dev, t, out, err) : 0;
+	if (!t->data)
+		return 0;
+	count(w, 1, fr_tensor_items(t) * sizeof(float), FR_HOME_DEVICE);
+	return w->dev ? w->dev->ops->vector(w->dev, t, out, w->err) : 0;
 }
 
-static int mat(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err)
+static int mat(struct walk *w, const struct fr_tensor *t, struct fr_mat *out)
 {
-	return dev->ops->weight(dev, t, out, err);
+	const size_t rows = t->ndim ? (size_t)t->shape[0] : 1;
+
+	count(w, rows, t->bytes / rows, w->home);
+	return w->dev ? w->dev->ops->weight(w->dev, t, out, w->err) : 0;
 }
 
-static int proj(struct fr_dev *dev, const struct fr_tensor *w, const struct fr_tensor *b, struct fr_proj_mat *out,
-		struct fr_error *err)
+static int proj(struct walk *w, const struct fr_tensor *m, const struct fr_tensor *b, struct fr_proj_mat *out)
 {
-	FR_TRY(mat(dev, w, &out->w, err));
-	return vec(dev, b, &out->b, err);
+	FR_TRY(mat(w, m, &out->w));
+	return vec(w, b, &out->b);
 }
 
-static int load_vit_layer(struct fr_vit_layer *l, struct fr_dev *dev, const struct fr_vit_layer_weights *w,
-			  struct fr_error *err)
+static int walk_vit_layer(struct walk *w, const struct fr_vit_layer_weights *t, struct fr_vit_layer *l)
 {
-	FR_TRY(vec(dev, &w->ln1_w, &l->ln1_w, err));
-	FR_TRY(vec(dev, &w->ln1_b, &l->ln1_b, err));
-	FR_TRY(vec(dev, &w->ln2_w, &l->ln2_w, err));
-	FR_TRY(vec(dev, &w->ln2_b, &l->ln2_b, err));
-	FR_TRY(vec(dev, &w->ls1, &l->ls1, err));
-	FR_TRY(vec(dev, &w->ls2, &l->ls2, err));
-	FR_TRY(proj(dev, &w->q_w, &w->q_b, &l->q, err));
-	FR_TRY(proj(dev, &w->k_w, &w->k_b, &l->k, err));
-	FR_TRY(proj(dev, &w->v_w, &w->v_b, &l->v, err));
-	FR_TRY(proj(dev, &w->o_w, &w->o_b, &l->o, err));
-	FR_TRY(proj(dev, &w->fc1_w, &w->fc1_b, &l->fc1, err));
-	return proj(dev, &w->fc2_w, &w->fc2_b, &l->fc2, err);
+	FR_TRY(vec(w, &t->ln1_w, &l->ln1_w));
+	FR_TRY(vec(w, &t->ln1_b, &l->ln1_b));
+	FR_TRY(vec(w, &t->ln2_w, &l->ln2_w));
+	FR_TRY(vec(w, &t->ln2_b, &l->ln2_b));
+	FR_TRY(vec(w, &t->ls1, &l->ls1));
+	FR_TRY(vec(w, &t->ls2, &l->ls2));
+	FR_TRY(proj(w, &t->q_w, &t->q_b, &l->q));
+	FR_TRY(proj(w, &t->k_w, &t->k_b, &l->k));
+	FR_TRY(proj(w, &t->v_w, &t->v_b, &l->v));
+	FR_TRY(proj(w, &t->o_w, &t->o_b, &l->o));
+	FR_TRY(proj(w, &t->fc1_w, &t->fc1_b, &l->fc1));
+	return proj(w, &t->fc2_w, &t->fc2_b, &l->fc2);
 }
 
-static int load_vit(struct fr_vit *v, struct fr_dev *dev, const struct fr_vit_desc *d, const struct fr_vit_weights *w,
-		    const struct fr_proj_weights *p, struct fr_error *err)
+/* layers [d->run], or one that each is written to when nothing is kept. */
+static int walk_vit(struct walk *w, const struct fr_vit_desc *d, const struct fr_vit_weights *t,
+		    const struct fr_proj_weights *p, struct fr_vit *v)
 {
-	v->d = d;
-	v->layer = calloc((size_t)d->run + 1, sizeof *v->layer);
-	if (!v->layer)
-		return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d encoder layers", d->run);
-	FR_TRY(proj(dev, &w->patch_w, &w->patch_b, &v->patch, err));
-	FR_TRY(vec(dev, &w->cls, &v->cls, err));
-	FR_TRY(vec(dev, &w->pos, &v->pos, err));
-	FR_TRY(vec(dev, &w->pre_w, &v->pre_w, err));
-	FR_TRY(vec(dev, &w->pre_b, &v->pre_b, err));
+	struct fr_vit_layer unkept;
+
+	FR_TRY(proj(w, &t->patch_w, &t->patch_b, &v->patch));
+	FR_TRY(vec(w, &t->cls, &v->cls));
+	FR_TRY(vec(w, &t->pos, &v->pos));
+	FR_TRY(vec(w, &t->pre_w, &v->pre_w));
+	FR_TRY(vec(w, &t->pre_b, &v->pre_b));
 	for (int i = 0; i < d->run; i++)
-		FR_TRY(load_vit_layer(&v->layer[i], dev, &w->layer[i], err));
-	FR_TRY(proj(dev, &p->l1_w, &p->l1_b, &v->l1, err));
-	return proj(dev, &p->l2_w, &p->l2_b, &v->l2, err);
+		FR_TRY(walk_vit_layer(w, &t->layer[i], v->layer ? &v->layer[i] : &unkept));
+	FR_TRY(proj(w, &p->l1_w, &p->l1_b, &v->l1));
+	return proj(w, &p->l2_w, &p->l2_b, &v->l2);
 }
 
-static int load_text_layer(struct fr_text_layer *l, struct fr_dev *dev, const struct fr_text_layer_weights *w,
-			   struct fr_error *err)
+static int walk_text_layer(struct walk *w, const struct fr_text_layer_weights *t, struct fr_text_layer *l)
 {
-	FR_TRY(vec(dev, &w->norm1, &l->norm1, err));
-	FR_TRY(vec(dev, &w->norm2, &l->norm2, err));
-	FR_TRY(mat(dev, &w->q, &l->q, err));
-	FR_TRY(mat(dev, &w->k, &l->k, err));
-	FR_TRY(mat(dev, &w->v, &l->v, err));
-	FR_TRY(mat(dev, &w->o, &l->o, err));
-	FR_TRY(mat(dev, &w->gate, &l->gate, err));
-	FR_TRY(mat(dev, &w->up, &l->up, err));
-	return mat(dev, &w->down, &l->down, err);
+	FR_TRY(vec(w, &t->norm1, &l->norm1));
+	FR_TRY(vec(w, &t->norm2, &l->norm2));
+	FR_TRY(mat(w, &t->q, &l->q));
+	FR_TRY(mat(w, &t->k, &l->k));
+	FR_TRY(mat(w, &t->v, &l->v));
+	FR_TRY(mat(w, &t->o, &l->o));
+	FR_TRY(mat(w, &t->gate, &l->gate));
+	FR_TRY(mat(w, &t->up, &l->up));
+	return mat(w, &t->down, &l->down);
 }
 
-int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *w,
-		struct fr_error *err)
+static void set_home(struct walk *w, enum fr_home home)
 {
-	net->d = d;
+	w->home = home;
+	if (w->dev && w->dev->ops->home)
+		w->dev->ops->home(w->dev, home);
+}
+
+static int walk_text(struct walk *w, const struct fr_text_desc *d, const struct fr_weights *t, int device_layers,
+		     struct fr_text *text)
+{
+	struct fr_text_layer unkept;
+
+	FR_TRY(mat(w, &t->embed, &text->embed));
+	if (t->lm_head.data == t->embed.data)
+		text->lm_head = text->embed;
+	else
+		FR_TRY(mat(w, &t->lm_head, &text->lm_head));
+	FR_TRY(vec(w, &t->norm, &text->norm));
+	for (int i = 0; i < d->layers; i++) {
+		if (i == device_layers)
+			set_home(w, FR_HOME_HOST);
+		FR_TRY(walk_text_layer(w, &t->layer[i], text->layer ? &text->layer[i] : &unkept));
+	}
+	set_home(w, FR_HOME_DEVICE);
+	return 0;
+}
+
+static int walk_all(struct walk *w, const struct fr_model_desc *d, const struct fr_weights *t, int device_layers,
+		    struct fr_net *net)
+{
 	for (int i = 0; i < d->n_branch; i++)
-		FR_TRY(load_vit(&net->vit[i], dev, &d->vit[i], &w->vit[i], &w->proj[i], err));
+		FR_TRY(walk_vit(w, &d->vit[i], &t->vit[i], &t->proj[i], &net->vit[i]));
+	return walk_text(w, &d->text, t, device_layers, &net->text);
+}
+
+int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *t,
+		int device_layers, struct fr_error *err)
+{
+	struct walk w = {.dev = dev, .err = err};
+
+	net->d = d;
 	net->text.d = &d->text;
 	net->text.layer = calloc((size_t)d->text.layers, sizeof *net->text.layer);
 	if (!net->text.layer)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d decoder layers", d->text.layers);
-	FR_TRY(mat(dev, &w->embed, &net->text.embed, err));
-	FR_TRY(mat(dev, &w->lm_head, &net->text.lm_head, err));
-	FR_TRY(vec(dev, &w->norm, &net->text.norm, err));
-	for (int i = 0; i < d->text.layers; i++)
-		FR_TRY(load_text_layer(&net->text.layer[i], dev, &w->layer[i], err));
-	return 0;
+	for (int i = 0; i < d->n_branch; i++) {
+		net->vit[i].d = &d->vit[i];
+		net->vit[i].layer = calloc((size_t)d->vit[i].run + 1, sizeof *net->vit[i].layer);
+		if (!net->vit[i].layer)
+			return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d encoder layers", d->vit[i].run);
+	}
+	return walk_all(&w, d, t, device_layers, net);
+}
+
+struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *t, int device_layers)
+{
+	struct walk w = {.dev = NULL};
+	struct fr_net unkept = {.d = d};
+
+	walk_all(&w, d, t, device_layers, &unkept);
+	return (struct fr_net_bytes){.device = w.bytes[FR_HOME_DEVICE], .host = w.bytes[FR_HOME_HOST]};
 }
 
 void fr_net_free(struct fr_net *net)

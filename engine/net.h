@@ -38,18 +38,25 @@ struct fr_net {
 	struct fr_vit vit[FR_MAX_BRANCHES];
 	struct fr_text text;
 };
-/* Hands every weight to the device (on the CPU: the mapped bytes as they lie). */
+/* Bytes of a model's weights by where they live, as devices with memory of their own hold them. */
+struct fr_net_bytes {
+	size_t device, host;
+};
+/* Hands every weight to the device (on the CPU: the mapped bytes as they lie). The decoder's layers from device_layers on
+ * stay on the host where the device knows that. */
 int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *w,
-		struct fr_error *err);
+		int device_layers, struct fr_error *err);
+/* What that would take, nothing taken. */
+struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *w, int device_layers);
 void fr_net_free(struct fr_net *net);
 
 /* 1 / sqrt(head_dim), rounded once to float32. */
 float fr_attn_scale(int head_dim);
 
-/* Buffers in device memory, from the plan. T = 1 + n_image rows for the encoder; R rows for the decoder. */
+/* Buffers in device memory, from the plan. T = 1 + n_image rows per image for the encoder; R rows for the decoder. */
 struct fr_vit_buffers {
-	float *x, *h, *q, *k, *v, *a; /* [T, dim] */
-	float *m;                     /* [max(T * ffn, N * proj_dim)] */
+	float *x, *h, *q, *k, *v, *a; /* [images * T, dim] */
+	float *m;                     /* [images * max(T * ffn, N * proj_dim)] */
 };
 struct fr_text_buffers {
 	float *x, *h;        /* [R, dim] */
@@ -60,20 +67,20 @@ struct fr_text_buffers {
 	const float *cos, *sin; /* [max_pos, head_dim / 2] */
 };
 
-/* pixels [3, image, image] -> rows [n_image, text dim] that take the place of the image token. role: tap prefix of the
- * projector ("projector", with two branches "clip.projector"). */
+/* pixels [images, 3, image, image] -> rows [images * n_image, text dim] that take the place of the image tokens. The tap
+ * sees the first image. */
 void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
-		    const float *pixels, float *rows, struct fr_tap *tap);
+		    const float *pixels, int images, float *rows, struct fr_tap *tap);
 
-/* One decoder call: rows of one or more sequences, each at its position, prefill or step alike. Afterwards buf->logits
- * holds the logits of rows first_logit .. first_logit + n_logits - 1. */
+/* One decoder call: rows of one or more sequences, each at its position, prefill or step alike. The rows are `shares`
+ * equal parts one after the other; afterwards buf->logits holds the logits of the last n_logits rows of each. */
 struct fr_text_call {
 	const int32_t *ids;       /* host [rows]: id, or -1 - i for image row i */
 	const struct fr_row *row; /* host [rows] */
 	int rows;
-	const float *images;      /* device [n_image, dim] or NULL */
+	const float *images;      /* device [image rows, dim] or NULL */
 	enum fr_phase phase;
-	int first_logit, n_logits;
+	int shares, n_logits;
 	struct fr_kv *kv;
 	struct fr_tap *tap;
 };

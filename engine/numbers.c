@@ -35,21 +35,24 @@ static void take(void *user, const char *name, const float *values, size_t n)
 		}
 }
 
-int fr_explain_numbers(struct fr_session *s, const char *where, struct fr_error *err)
+int fr_explain_numbers(struct fr_session *s, const struct fr_picture *pic, const char *where, struct fr_error *err)
 {
 	size_t index;
 	const struct fr_tensor *t = fr_store_nonfinite(s->model->store, &index);
 	struct watch w = {{0}, 0};
 	struct fr_tap tap = {.user = &w, .want = want, .take = take};
 	struct fr_tap *outer = s->tap;
-	int rc;
+	const struct fr_prefill p = {
+		.seq = (const int[]){0}, .n = 1, .to = s->n_prompt + s->model->n_opening, .n_logits = 1};
+	int rc = 0;
 
 	if (t)
 		return fr_fail(err, FR_E_NUMBERS,
 			       "%s: logits are not finite; the first weight that is not finite is %s in %s, item %zu",
 			       where, t->name, t->file, index);
 	s->tap = &tap;
-	rc = fr_session_see(s, err) || fr_session_prefill(s, 0, 0, s->n_prompt + s->model->n_opening, 1, err);
+	if (pic)
+		rc = fr_session_see(s, &pic, 1, err) || fr_session_prefill(s, &p, err);
 	s->tap = outer;
 	fr_tap_free(&tap);
 	if (rc)

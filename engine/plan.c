@@ -42,6 +42,14 @@ int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err)
 	return 0;
 }
 
+size_t fr_plan_bytes(const struct fr_plan *p, const void *slot)
+{
+	for (int i = 0; i < p->n; i++)
+		if (p->at[i].slot == slot)
+			return p->at[i].bytes;
+	return 0;
+}
+
 void fr_plan_release(struct fr_plan *p, struct fr_dev *dev)
 {
 	if (p->block)

@@ -28,6 +28,8 @@ void fr_plan_add(struct fr_plan *p, const char *name, void *slot, enum fr_dtype 
 void fr_plan_layout(struct fr_plan *p); /* offsets and total, nothing taken */
 /* After fr_plan_layout: takes the block and fills the slots. */
 int fr_plan_take(struct fr_plan *p, struct fr_dev *dev, struct fr_error *err);
+/* Bytes of the buffer whose slot that is; 0: none. */
+size_t fr_plan_bytes(const struct fr_plan *p, const void *slot);
 void fr_plan_release(struct fr_plan *p, struct fr_dev *dev);
 void fr_plan_print(const struct fr_plan *p, FILE *out);
 

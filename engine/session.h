@@ -2,11 +2,19 @@
 #ifndef FR_ENGINE_SESSION_H
 #define FR_ENGINE_SESSION_H
 
+#include "intake.h"
 #include "model.h"
 #include "net.h"
 #include "plan.h"
 #include "sample.h"
 #include "../kernels/pick.h"
+
+/* What a session takes of a device's memory, and what there is; all in bytes. */
+struct fr_needs {
+	struct fr_net_bytes weights;
+	size_t plan;        /* buffers and what the operations work in */
+	size_t free, total; /* of the device; 0: it does not say */
+};
 
 struct fr_session {
 	const struct fr_model *model;
@@ -14,11 +22,17 @@ struct fr_session {
 	struct fr_dev *dev;
 	struct fr_net net;
 	struct fr_plan plan;
+	struct fr_needs needs;
+	struct fr_limits limits;   /* of the calls to the device */
 	struct fr_vit_buffers vb;
 	struct fr_text_buffers tb;
 	struct fr_kv kv;
-	float *pixels, *images;    /* device: [3, S, S], [n_image, dim] */
+	int together;              /* images that are seen and prefilled in one call, at most */
+	int ahead;                 /* pictures that are decoded while the device works */
+	int device_layers;         /* decoder layers whose weights lie in the device's memory */
+	float *pixels, *images;    /* device: [together, 3, S, S], [together * n_image, dim] */
 	float *rope_cos, *rope_sin; /* device: [kv.max_pos, head_dim / 2] */
+	void *work;                /* device: what the operations work in */
 
 	const char *chat;          /* static */
 	char *prompt;              /* as it is fed, owned */
@@ -26,23 +40,58 @@ struct fr_session {
 	int n_prompt;
 
 	/* host memory for one call */
-	int rows_max;              /* n_prompt + n_opening, or the batch if that is more */
+	int rows_max;              /* together * (n_prompt + n_opening), or the batch if that is more */
+	int logit_rows;            /* together * (1 + n_opening), or the batch if that is more */
 	int32_t *ids;              /* [rows_max] */
 	struct fr_row *row;        /* [rows_max] */
-	uint8_t *u8;               /* [S, S, 3] */
-	float *host_pixels;        /* [3, S, S] */
-	float *logits;             /* [max(1 + n_opening, batch), vocab] */
-	struct fr_candidate *room; /* [vocab] */
+	double *draw;              /* [logit_rows]: uniform in [0, 1), of the tokens to be sampled */
+	int32_t *picked;           /* [logit_rows]: the token chosen at each row; -1: its logits are not finite */
+	int32_t *sampled;          /* [together]: the token sampled at the first logit row of each prefilled sequence */
+	float (*labels)[2];        /* [together]: logits of real and fake at the last row of each prefilled sequence */
+	struct fr_intake *intake;  /* together + ahead pictures */
 	struct fr_tap *tap;        /* NULL but while dumping */
 	double ms_vision, ms_text; /* of the last call */
+	/* Called while the device is at work on what a step has asked of it. NULL: not at all. */
+	void (*meanwhile)(void *user);
+	void *meanwhile_user;
 };
 
-/* host_pixels -> image rows, for branch 0.. of the model. */
-int fr_session_see(struct fr_session *s, struct fr_error *err);
-/* Rows from .. to-1 of prompt + opening into slot `seq`; logits of the last n_logits rows come to s->logits. */
-int fr_session_prefill(struct fr_session *s, int seq, int from, int to, int n_logits, struct fr_error *err);
-/* One row of each of n sequences: s->ids and s->row [n] are filled by the caller; logits [n, vocab] in s->logits. */
+/* fr_session_new, for tests too: together and ahead 0 are the device's own. */
+struct fr_session_force {
+	int together, ahead;
+};
+int fr_session_open(const struct fr_model *model, const struct fr_session_opts *opts,
+		    const struct fr_session_force *force, struct fr_session **out, struct fr_error *err);
+
+/* n pictures, at most `together` -> image rows, for branch 0.. of the model. */
+int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, int n, struct fr_error *err);
+/* Rows from .. to-1 of prompt + opening into each of n sequences, the i-th with the i-th picture seen. Afterwards
+ * s->picked holds the greedy choice at the last n_logits rows of each, s->labels the label logits at the very last, and
+ * with draw [n] s->sampled the choice with that draw at the first of them. */
+struct fr_prefill {
+	const int *seq; /* [n] */
+	int n, from, to, n_logits;
+	const double *draw; /* NULL: greedy only */
+};
+int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err);
+/* One row of each of n sequences: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
+ * chosen come to s->picked. */
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err);
+/* The whole logits of rows first .. first + n - 1 of the last prefill or step: logits [n, vocab] in host memory. */
+int fr_session_logits(struct fr_session *s, int first, int n, float *logits, struct fr_error *err);
+
+/* engine/layout.c: everything that is decided before memory of a device is taken. First what needs no device: options and
+ * prompt; then, with s->dev open, sizes and the plan, which fails with FR_E_MEMORY, saying what would fit, when the device
+ * has not enough. */
+int fr_read_options(struct fr_session *s, struct fr_error *err);
+int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err);
+/* The same for a report: s is zeroed, gets the device and the layout and is freed by fr_session_close; a device too small
+ * is no error but says so in *fits. */
+int fr_session_preview(struct fr_session *s, const struct fr_model *model, const struct fr_session_opts *opts,
+		       struct fr_error *fits, struct fr_error *err);
+void fr_session_close(struct fr_session *s);
+/* "13.2 GiB" into buf; returns buf. */
+char *fr_size_text(size_t bytes, char *buf, size_t size);
 
 /* engine/prompt.c: the text that is fed and its ids with <image> expanded. *chat gets the name in use. */
 int fr_prompt_build(const struct fr_model *m, const char *prompt, const char *chat, const char **chat_used, char **text,

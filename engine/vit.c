@@ -4,6 +4,9 @@
  *   for each layer that runs:  x += ls1 * o(attn(q, k, v of LN1(x)));  x += ls2 * fc2(act(fc1(LN2(x))))
  *   features = rows 1.. of x (the class token is dropped, no final norm);  rows = l2(act(l1(features)))
  *
+ * Several images go through together, their rows one after the other; only attention and the class rows tell them
+ * apart.
+ *
  * The surprise: the last layer of CLIP never runs, since the features are those of layer -2. */
 #include "net.h"
 
@@ -12,7 +15,8 @@ struct pass {
 	struct fr_dev *dev;
 	const struct fr_vit_buffers *b;
 	struct fr_tap *tap;
-	int rows; /* T: class token and patches */
+	int images;
+	int rows; /* of one image: class token and patches */
 };
 
 static void norm(const struct pass *p, const float *x, const float *w, const float *bias, float *y)
@@ -22,16 +26,22 @@ static void norm(const struct pass *p, const float *x, const float *w, const flo
 						    .bias = bias,
 						    .eps = p->v->d->eps,
 						    .y = y,
-						    .rows = p->rows,
-						    .dim = p->v->d->dim});
+						    .rows = p->images * p->rows,
+						    .dim = p->v->d->dim,
+						    .phase = FR_PREFILL});
+}
+
+static struct fr_linear product(const float *x, const struct fr_proj_mat *m, enum fr_act act, float *y, int rows)
+{
+	return (struct fr_linear){
+		.x = x, .w = m->w, .bias = m->b, .act = act, .y = y, .rows = rows, .phase = FR_PREFILL};
 }
 
 static void linear(const struct pass *p, const float *x, const struct fr_proj_mat *m, enum fr_act act, float *y)
 {
-	p->dev->ops->linear(
-		p->dev,
-		&(struct fr_linear){
-			.x = x, .w = m->w, .bias = m->b, .act = act, .y = y, .rows = p->rows, .phase = FR_PREFILL});
+	const struct fr_linear a = product(x, m, act, y, p->images * p->rows);
+
+	p->dev->ops->linear(p->dev, &a);
 }
 
 /* x += scale * (m in + bias); the product alone, as the reference's module gives it, goes to the tap. h is free here.
@@ -39,24 +49,37 @@ static void linear(const struct pass *p, const float *x, const struct fr_proj_ma
 static void add(const struct pass *p, const float *in, const struct fr_proj_mat *m, const float *scale,
 		const char *tap_name, int layer)
 {
+	struct fr_linear a;
+
 	if (fr_tap_wants(p->tap, p->v->d->role, tap_name, layer)) {
 		linear(p, in, m, FR_ACT_NONE, p->b->h);
 		fr_tap_put(p->tap, p->dev, p->v->d->role, tap_name, layer, p->b->h,
 			   (size_t)p->rows * (size_t)m->w.rows);
 	}
-	p->dev->ops->linear(p->dev, &(struct fr_linear){.x = in,
-							.w = m->w,
-							.bias = m->b,
-							.scale = scale,
-							.residual = p->b->x,
-							.y = p->b->x,
-							.rows = p->rows,
-							.phase = FR_PREFILL});
+	a = product(in, m, FR_ACT_NONE, p->b->x, p->images * p->rows);
+	a.scale = scale;
+	a.residual = p->b->x;
+	p->dev->ops->linear(p->dev, &a);
 }
 
+/* The first image's rows. */
 static void tap(const struct pass *p, const char *name, int layer, const float *x, int cols)
 {
 	fr_tap_put(p->tap, p->dev, p->v->d->role, name, layer, x, (size_t)p->rows * (size_t)cols);
+}
+
+/* q, k and v of b->h. */
+static void project(const struct pass *p, const struct fr_vit_layer *l)
+{
+	const struct fr_vit_buffers *b = p->b;
+	const int rows = p->images * p->rows;
+	struct fr_linear v = product(b->h, &l->v, FR_ACT_NONE, b->v, rows),
+			 k = product(b->h, &l->k, FR_ACT_NONE, b->k, rows),
+			 q = product(b->h, &l->q, FR_ACT_NONE, b->q, rows);
+
+	k.also = &v;
+	q.also = &k;
+	p->dev->ops->linear(p->dev, &q);
 }
 
 static void layer(const struct pass *p, int i)
@@ -68,14 +91,13 @@ static void layer(const struct pass *p, int i)
 
 	norm(p, b->x, l->ln1_w, l->ln1_b, b->h);
 	tap(p, "layer.%d.attn_in", i, b->h, d->dim);
-	linear(p, b->h, &l->q, FR_ACT_NONE, b->q);
-	linear(p, b->h, &l->k, FR_ACT_NONE, b->k);
-	linear(p, b->h, &l->v, FR_ACT_NONE, b->v);
+	project(p, l);
 	tap(p, "layer.%d.q", i, b->q, d->dim);
 	tap(p, "layer.%d.k", i, b->k, d->dim);
 	tap(p, "layer.%d.v", i, b->v, d->dim);
 	p->dev->ops->attn(p->dev, &(struct fr_attn){.q = b->q,
 						    .y = b->a,
+						    .items = p->images,
 						    .rows = p->rows,
 						    .heads = d->heads,
 						    .head_dim = head_dim,
@@ -92,15 +114,33 @@ static void layer(const struct pass *p, int i)
 	tap(p, "layer.%d", i, b->x, d->dim);
 }
 
+/* l2(act(l1(features))): the first product skips each image's class row, the second takes all rows at once. */
+static void projector(struct pass *p, const struct fr_net *net, float *rows)
+{
+	const struct fr_vit *v = p->v;
+	const size_t dim = (size_t)v->d->dim, patches = (size_t)net->d->n_image;
+	const int two = net->d->n_branch > 1;
+
+	p->rows = net->d->n_image;
+	tap(p, "features", 0, p->b->x + dim, v->d->dim);
+	for (size_t i = 0; i < (size_t)p->images; i++) {
+		const struct fr_linear a = product(p->b->x + (i * (1 + patches) + 1) * dim, &v->l1, net->d->proj_act,
+						   p->b->m + i * patches * (size_t)v->l1.w.rows, p->rows);
+		p->dev->ops->linear(p->dev, &a);
+	}
+	linear(p, p->b->m, &v->l2, FR_ACT_NONE, rows);
+	fr_tap_put(p->tap, p->dev, two ? v->d->role : "projector", two ? "projector.out" : "out", 0, rows,
+		   patches * (size_t)v->l2.w.rows);
+}
+
 void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
-		    const float *pixels, float *rows, struct fr_tap *sink)
+		    const float *pixels, int images, float *rows, struct fr_tap *sink)
 {
 	const struct fr_vit *v = &net->vit[branch];
-	const int n = net->d->n_image;
-	struct pass p = {.v = v, .dev = dev, .b = b, .tap = sink, .rows = 1 + n};
-	const float *features = b->x + v->d->dim; /* the class token is row 0 */
+	struct pass p = {.v = v, .dev = dev, .b = b, .tap = sink, .images = images, .rows = 1 + net->d->n_image};
 
 	dev->ops->patch(dev, &(struct fr_patch){.pixels = pixels,
+						.images = images,
 						.image = v->d->image,
 						.patch = v->d->patch,
 						.w = v->patch.w,
@@ -113,11 +153,5 @@ void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, co
 	tap(&p, "embed", 0, b->x, v->d->dim);
 	for (int i = 0; i < v->d->run; i++)
 		layer(&p, i);
-
-	p.rows = n;
-	tap(&p, "features", 0, features, v->d->dim);
-	linear(&p, features, &v->l1, net->d->proj_act, b->m);
-	linear(&p, b->m, &v->l2, FR_ACT_NONE, rows);
-	fr_tap_put(sink, dev, net->d->n_branch > 1 ? v->d->role : "projector",
-		   net->d->n_branch > 1 ? "projector.out" : "out", 0, rows, (size_t)n * (size_t)v->l2.w.rows);
+	projector(&p, net, rows);
 }

@@ -1,10 +1,10 @@
-/* Numbers repeat: the same pictures give the same bits with 1, 2 and 3 threads, alone and five at a time, with and
- * without the text, greedy and sampled.
+/* Numbers repeat: the same pictures give the same bits with 1, 2 and 3 threads, alone and two or five at a time,
+ * prefilled one by one and together, read ahead or not, with and without the text, greedy and sampled.
  *
  * The five pictures of tests/golden/e2e/images are judged by a random checkpoint with grouped heads and by the demo
  * model; each way of running is compared with the plainest one (one thread, one image at a time, with text). Three
  * threads on a machine with fewer CPUs is still three workers sharing the work differently. */
-#include "../engine/error.h"
+#include "../engine/session.h"
 #include "golden.h"
 
 #define IMAGES 5
@@ -22,9 +22,18 @@ struct one {
 struct feed {
 	const uint8_t *bytes[IMAGES];
 	size_t size[IMAGES], given, next_result;
+	int slow, asked;
 	int disorder;
 	struct one out[IMAGES];
 };
+
+/* Ways of running a batch; each with every number of threads, with the text and without. */
+static const struct {
+	int batch, together, ahead, slow;
+} ways[] = {{1, 1, 0, 0}, {5, 1, 0, 0}, {2, 2, 0, 0}, {5, 5, 0, 0},
+	    {5, 2, 0, 1}, {2, 2, 2, 0}, {3, 2, 2, 1}, {5, 5, 5, 0}};
+#define WAYS (int)(sizeof ways / sizeof *ways)
+#define RUNS (3 * WAYS)
 
 static int next(void *user, struct fr_job *job)
 {
@@ -35,6 +44,14 @@ static int next(void *user, struct fr_job *job)
 	job->bytes = f->bytes[f->given];
 	job->size = f->size[f->given++];
 	return 1;
+}
+
+/* A slow input has nothing at hand three times of four. */
+static int ready(void *user)
+{
+	struct feed *f = user;
+
+	return !f->slow || ++f->asked % 4 == 0;
 }
 
 static void result(void *user, const struct fr_result *r)
@@ -63,7 +80,8 @@ static int all_alike(const struct feed *f)
 	return 1;
 }
 
-static int judge(const struct fr_model *model, struct fr_session_opts o, struct feed *f, struct fr_error *err)
+static int judge(const struct fr_model *model, struct fr_session_opts o, const struct fr_session_force *force,
+		 struct feed *f, struct fr_error *err)
 {
 	struct fr_session *s;
 	int rc;
@@ -73,8 +91,8 @@ static int judge(const struct fr_model *model, struct fr_session_opts o, struct 
 	memset(f->out, 0, sizeof f->out);
 	o.backend = "cpu";
 	o.max_tokens = 24;
-	FR_TRY(fr_session_new(model, &o, &s, err));
-	rc = fr_judge(s, &(struct fr_io){.user = f, .next = next, .result = result}, err);
+	FR_TRY(fr_session_open(model, &o, force, &s, err));
+	rc = fr_judge(s, &(struct fr_io){.user = f, .next = next, .result = result, .ready = ready}, err);
 	fr_session_free(s);
 	if (rc == 0 && (f->disorder || f->next_result != IMAGES))
 		return fr_fail(err, FR_E_NUMBERS, "%zu results, out of order or with an error", f->next_result);
@@ -95,14 +113,14 @@ static const char *differ(const struct one *a, const struct one *b, int with_tex
 	return NULL;
 }
 
-static void compare(const struct fr_model *model, const char *label, struct fr_session_opts o, struct feed *f,
-		    const struct one *want)
+static void compare(const struct fr_model *model, const char *label, struct fr_session_opts o,
+		    const struct fr_session_force *force, struct feed *f, const struct one *want)
 {
 	struct fr_error err;
 	const char *what = NULL;
 	int i = 0;
 
-	if (judge(model, o, f, &err)) {
+	if (judge(model, o, force, f, &err)) {
 		test_fail(label, "%s", err.text);
 		return;
 	}
@@ -127,20 +145,23 @@ static void run_model(const char *path, struct feed *f)
 	for (int sampled = 0; sampled < 2; sampled++) {
 		struct fr_session_opts o = {.threads = 1, .batch = 1, .sampler = samplers[sampled]};
 		snprintf(label, sizeof label, "exact/%s/%s/pictures-differ", name, sampled ? "sampled" : "greedy");
-		if (judge(model, o, f, &err)) {
+		if (judge(model, o, NULL, f, &err)) {
 			test_fail(label, "%s", err.text);
 			continue;
 		}
 		memcpy(want, f->out, sizeof want);
 		CHECK(label, !all_alike(f), "all pictures have the same logits");
-		for (int run = 1; run < 12; run++) {
+		for (int run = 1; run < RUNS; run++) {
+			struct fr_session_force force = {.together = ways[run % WAYS].together,
+							 .ahead = ways[run % WAYS].ahead};
 			o.threads = 1 + run % 3;
-			o.batch = run / 3 % 2 ? 5 : 1;
-			o.verdict_only = run >= 6;
-			snprintf(label, sizeof label, "exact/%s/%s/threads-%d/batch-%d/%s", name,
-				 sampled ? "sampled" : "greedy", o.threads, o.batch,
-				 o.verdict_only ? "verdict-only" : "text");
-			compare(model, label, o, f, want);
+			o.batch = ways[run % WAYS].batch;
+			o.verdict_only = run >= RUNS / 2;
+			f->slow = ways[run % WAYS].slow;
+			snprintf(label, sizeof label, "exact/%s/%s/threads-%d/batch-%d/together-%d/ahead-%d%s/%s", name,
+				 sampled ? "sampled" : "greedy", o.threads, o.batch, force.together, force.ahead,
+				 f->slow ? "/slow-input" : "", o.verdict_only ? "verdict-only" : "text");
+			compare(model, label, o, &force, f, want);
 		}
 	}
 	fr_model_free(model);

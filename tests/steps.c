@@ -1,14 +1,15 @@
-/* A decode step gives each row the same bits however many rows share it, in whatever order, on however many threads.
+/* Prefill and decode steps give each row the same bits however many sequences share them, in whatever order, on however
+ * many threads.
  *
- * Five pictures are prefilled into five sequences and stepped together; every logit of every step is compared with the
- * same picture alone in a session of its own. Texts would hide a difference that moves no argmax (tests/repeat.c). */
+ * Five pictures are seen and prefilled one, two or five at a time into five sequences and stepped together; every logit
+ * of every step is compared with the same picture alone in a session of its own. Texts would hide a difference that
+ * moves no argmax (tests/repeat.c). */
 #include "test.h"
 
-#include "../engine/image.h"
 #include "../engine/session.h"
 
 #define IMAGES 5
-#define STEPS 6
+#define STEPS 7 /* the prefill's own logits are the first */
 static const char *const files[IMAGES] = {"wide.png", "tall.png", "square.png", "small.png", "edge.png"};
 static const char *const models[] = {"tests/golden/e2e/old-bf16-gqa-shards/model", "demo"};
 
@@ -22,58 +23,77 @@ static float *logits_of(const struct traces *t, int step, int image)
 	return t->at + ((size_t)step * IMAGES + (size_t)image) * t->vocab;
 }
 
-static int see(struct fr_session *s, const char *file, struct fr_error *err)
+static int read_picture(struct fr_session *s, int i, const char *file, struct fr_error *err)
 {
+	struct fr_picture *pic = fr_intake_at(s->intake, (size_t)i);
 	char path[256];
 	const uint8_t *bytes;
 	size_t size;
-	struct fr_image img;
-	int rc;
 
 	snprintf(path, sizeof path, "tests/golden/e2e/images/%s", file);
 	FR_TRY(fr_map_open(path, &bytes, &size, err));
-	rc = fr_image_decode(bytes, size, FR_MAX_PIXELS, &img, err);
-	if (rc == 0) {
-		rc = fr_image_fit(&img, &s->model->desc.image, s->u8, err);
-		fr_image_free(&img);
-	}
+	fr_picture_read(pic, &s->model->desc.image, FR_MAX_PIXELS, bytes, size);
 	fr_map_close(bytes, size);
-	FR_TRY(rc);
-	fr_image_normalise(s->u8, &s->model->desc.image, s->host_pixels);
-	return fr_session_see(s, err);
+	return pic->error.code == FR_OK ? 0 : fr_fail(err, pic->error.code, "%s", pic->error.text);
 }
 
-/* Prefills pictures first..first+n-1 into sequences 0..n-1 and steps them together; row r of a step is sequence r, or
- * n-1-r when reversed. */
-static int trace(const struct fr_model *m, int threads, int first, int n, int reversed, struct traces *t,
+/* Pictures first..first+n-1 into sequences 0..n-1, s->together in one call: logits of step 0, tokens into next. */
+static int prefill(struct fr_session *s, int first, int n, struct traces *t, int32_t *next, struct fr_error *err)
+{
+	for (int from = 0; from < n; from += s->together) {
+		const int part = n - from < s->together ? n - from : s->together;
+		const struct fr_picture *pics[IMAGES];
+		int seq[IMAGES];
+		const struct fr_prefill p = {.seq = seq, .n = part, .to = s->n_prompt, .n_logits = 1};
+
+		for (int i = 0; i < part; i++) {
+			seq[i] = from + i;
+			pics[i] = fr_intake_at(s->intake, (size_t)i);
+			FR_TRY(read_picture(s, i, files[first + from + i], err));
+		}
+		FR_TRY(fr_session_see(s, pics, part, err));
+		FR_TRY(fr_session_prefill(s, &p, err));
+		memcpy(next + from, s->picked, (size_t)part * sizeof *next);
+		FR_TRY(fr_session_logits(s, 0, part, logits_of(t, 0, first + from), err));
+	}
+	return 0;
+}
+
+/* The steps after that, all sequences together; row r of a step is sequence r, or n-1-r when reversed. */
+static int steps(struct fr_session *s, int first, int n, int reversed, struct traces *t, int32_t *next,
 		 struct fr_error *err)
 {
-	const struct fr_session_opts o = {.backend = "cpu", .threads = threads, .batch = n, .max_tokens = STEPS};
-	int32_t next[IMAGES];
-	struct fr_session *s;
-	int rc = 0;
-
-	FR_TRY(fr_session_new(m, &o, &s, err));
-	for (int i = 0; i < n && rc == 0; i++) {
-		rc = see(s, files[first + i], err);
-		if (rc == 0)
-			rc = fr_session_prefill(s, i, 0, s->n_prompt, 1, err);
-		next[i] = fr_argmax(s->logits, (int)t->vocab);
-	}
-	for (int k = 0; k < STEPS && rc == 0; k++) {
+	for (int k = 1; k < STEPS; k++) {
 		for (int r = 0; r < n; r++) {
 			int seq = reversed ? n - 1 - r : r;
 			s->ids[r] = next[seq];
-			s->row[r] = (struct fr_row){.seq = seq, .pos = s->n_prompt + k};
+			s->row[r] = (struct fr_row){.seq = seq, .pos = s->n_prompt + k - 1};
 		}
-		rc = fr_session_step(s, n, err);
-		for (int r = 0; r < n && rc == 0; r++) {
+		FR_TRY(fr_session_step(s, n, err));
+		for (int r = 0; r < n; r++) {
 			int seq = reversed ? n - 1 - r : r;
-			const float *row = s->logits + (size_t)r * t->vocab;
-			memcpy(logits_of(t, k, first + seq), row, t->vocab * sizeof *row);
-			next[seq] = fr_argmax(row, (int)t->vocab);
+			FR_TRY(fr_session_logits(s, r, 1, logits_of(t, k, first + seq), err));
+			next[seq] = s->picked[r];
+			if (next[seq] != fr_argmax(logits_of(t, k, first + seq), (int)t->vocab))
+				return fr_fail(err, FR_E_NUMBERS, "the token picked is not the argmax of its logits");
 		}
 	}
+	return 0;
+}
+
+static int trace(const struct fr_model *m, int threads, int together, int first, int n, int reversed, struct traces *t,
+		 struct fr_error *err)
+{
+	const struct fr_session_opts o = {.backend = "cpu", .threads = threads, .batch = n, .max_tokens = STEPS};
+	const struct fr_session_force force = {.together = together};
+	int32_t next[IMAGES];
+	struct fr_session *s;
+	int rc;
+
+	FR_TRY(fr_session_open(m, &o, &force, &s, err));
+	rc = prefill(s, first, n, t, next, err);
+	if (rc == 0)
+		rc = steps(s, first, n, reversed, t, next, err);
 	fr_session_free(s);
 	return rc;
 }
@@ -107,14 +127,15 @@ static void run_model(const char *path)
 	together.at = calloc((size_t)STEPS * IMAGES * alone.vocab, sizeof *alone.at);
 	snprintf(label, sizeof label, "exact/%s/steps", name);
 	for (int i = 0; i < IMAGES && rc == 0; i++)
-		rc = !alone.at || !together.at || trace(m, 1, i, 1, 0, &alone, &err);
+		rc = !alone.at || !together.at || trace(m, 1, 1, i, 1, 0, &alone, &err);
 	if (rc)
 		test_fail(label, "%s", alone.at && together.at ? err.text : "no memory");
-	for (int run = 0; run < 6 && rc == 0; run++) {
-		snprintf(label, sizeof label, "exact/%s/steps/rows-5/threads-%d%s", name, 1 + run % 3,
-			 run < 3 ? "" : "/reversed");
+	for (int run = 0; run < 9 && rc == 0; run++) {
+		const int prefilled = run < 3 ? 1 : run < 6 ? 2 : IMAGES;
+		snprintf(label, sizeof label, "exact/%s/steps/rows-5/threads-%d/prefill-%d%s", name, 1 + run % 3,
+			 prefilled, run % 2 ? "/reversed" : "");
 		memset(together.at, 0, (size_t)STEPS * IMAGES * together.vocab * sizeof *together.at);
-		if (trace(m, 1 + run % 3, 0, IMAGES, run >= 3, &together, &err))
+		if (trace(m, 1 + run % 3, prefilled, 0, IMAGES, run % 2, &together, &err))
 			test_fail(label, "%s", err.text);
 		else
 			compare(label, &together, &alone);

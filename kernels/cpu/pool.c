@@ -111,23 +111,20 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-static int allowed_cpus(void)
+int fr_pool_cpus(void)
 {
 	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
 
-	if (sched_getaffinity(0, sizeof set, &set) != 0)
-		return (int)sysconf(_SC_NPROCESSORS_ONLN);
-	return CPU_COUNT(&set);
+	return n < 1 ? 1 : n;
 }
 
 int fr_pool_new(int threads, struct fr_pool **out, struct fr_error *err)
 {
-	int cpus = allowed_cpus();
+	int cpus = fr_pool_cpus();
 	int rc;
 	struct fr_pool *p;
 
-	if (cpus < 1)
-		cpus = 1;
 	if (threads < 0 || threads > FR_MAX_THREADS)
 		return fr_fail(err, FR_E_USAGE, "%d threads asked for, expected 0 (all CPUs) to %d", threads,
 			       FR_MAX_THREADS);
