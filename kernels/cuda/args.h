@@ -80,4 +80,40 @@ struct fr_skinny_args {
 	struct fr_skinny_part part[FR_MAX_ALSO + 1];
 };
 
+/* ---- gemm.cu, gemm_f32.cu, lt.cu ---- */
+
+/* One product of a launch: y = act(dot * rowscale + bias) * scale + residual, the absent parts NULL; of a gated product
+ * y = silu(dot of w[0]) * (dot of w[1]). */
+struct fr_gemm_part {
+	const void *w[2];      /* [n, wpitch] */
+	const float *bias;     /* [n] */
+	const float *scale;    /* [n] */
+	const float *residual; /* [rows, n] */
+	float *y;              /* [rows, n] */
+	uint16_t *pack;        /* [pack_terms][rows, pack_pitch]: y's bf16 terms; NULL: not wanted */
+	int pack_terms, pack_pitch;
+	int n, act;
+	int vec;               /* n is a multiple of 4, y and residual are aligned to 16 bytes */
+	int tiles;             /* tiles of columns */
+};
+struct fr_gemm_args {
+	const uint16_t *x;     /* [terms][rows, xpitch] */
+	const float *rowscale; /* [rows] or NULL */
+	size_t xpitch, wpitch; /* elements, multiples of 8 */
+	int rows, terms;
+	int depth;             /* fr_pitch(cols) */
+	int row_tiles, group;  /* tiles of rows; that many of them take turns on the same columns */
+	int parts;
+	struct fr_gemm_part part[FR_MAX_ALSO];
+};
+struct fr_gemm_f32_args {
+	const float *x;        /* [rows, cols], rows `stride` floats apart */
+	size_t stride, wpitch; /* floats; wpitch a multiple of 8 */
+	int rows, cols;
+	int vec;               /* x is aligned to 16 bytes and stride a multiple of 4 */
+	int row_tiles;
+	int parts;
+	struct fr_gemm_part part[FR_MAX_ALSO];
+};
+
 #endif
