@@ -7,16 +7,23 @@
 #include "../kernels/ops.h"
 
 struct fr_bench_opts {
+	const char *backend; /* of kernels and model: "auto", "cpu", "cuda"; NULL: auto, which is cpu for kernels */
 	const char *isa;    /* NULL: the best */
 	int threads;	    /* 0: all */
 	const char *filter; /* fnmatch over the names of the rows; NULL: all */
 	int json;	    /* one object per line instead of the table */
 	double seconds;	    /* per row; 0: 1 */
+	const char *model;  /* of model: a checkpoint's directory, or "demo" */
+	const char *image;  /* of model: a picture; NULL: noise */
+	int batch;	    /* of model: the most pictures together; 0: 1 on the CPU, 16 on a GPU */
 };
 /* The most this machine does: multiply-adds per level and memory read, by one thread and by all. */
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 /* Every kernel at the models' real shapes: time, GB/s, GFLOP/s and the share of the peak measured between its runs. */
 int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
+
+/* A model's stages: load, image, vision, prefill, verdicts a second, decode. */
+int fr_bench_model(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 
 /* Memory as weights come: pages of a file, mapped, all of them in memory. NULL if there is not enough. */
 void *fr_bench_map(size_t bytes);

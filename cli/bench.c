@@ -9,26 +9,34 @@
 static const struct {
 	const char *name;
 	int (*run)(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
-} benches[] = {{"peak", fr_bench_peak}, {"kernels", fr_bench_kernels}};
+	int alone; /* runs only when it is named */
+} benches[] = {{"peak", fr_bench_peak, 0}, {"kernels", fr_bench_kernels, 0}, {"model", fr_bench_model, 1}};
 
 int cmd_bench(struct cli *c)
 {
-	const struct fr_bench_opts opts = {.isa = c->v.isa,
+	const struct fr_bench_opts opts = {.backend = c->v.backend,
+					   .isa = c->v.isa,
 					   .threads = c->v.threads,
 					   .filter = c->v.filter,
 					   .json = c->v.json,
-					   .seconds = c->v.seconds};
+					   .seconds = c->v.seconds,
+					   .model = c->v.model,
+					   .image = c->n_path > 1 ? c->path[1] : NULL,
+					   .batch = options_origin(c, "batch") == FROM_DEFAULT ? 0 : c->v.batch};
 	struct fr_error err = {0};
 	int found = 0;
 
-	for (size_t i = 0; c->n_path <= 1 && i < sizeof benches / sizeof *benches; i++) {
-		if (c->n_path && strcmp(c->path[0], benches[i].name) != 0)
+	for (size_t i = 0; i < sizeof benches / sizeof *benches; i++) {
+		if (c->n_path ? strcmp(c->path[0], benches[i].name) != 0 : benches[i].alone)
 			continue;
+		if (c->n_path > (benches[i].alone ? 2u : 1u))
+			break;
 		found = 1;
 		if (benches[i].run(&opts, stdout, &err))
 			return complain_error(&err);
 		if (fflush(stdout))
 			return complain(EXIT_CANNOT, "stdout cannot be written (%s)", strerror(errno));
 	}
-	return found ? EXIT_DONE : complain(EXIT_USAGE, "bench: peak or kernels expected, or nothing for both");
+	return found ? EXIT_DONE
+		     : complain(EXIT_USAGE, "bench: peak, kernels or model expected, or nothing for the first two");
 }

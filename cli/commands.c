@@ -26,9 +26,10 @@ const struct command commands[] = {
 	 "Prints for each tensor the largest difference, the relative L2 distance and the worst index, then the first "
 	 "tensor beyond the bound. Exit 0 within, 1 beyond, 2 when names or shapes do not match.",
 	 cmd_diff},
-	{"bench", C_BENCH, "bench [options] [peak|kernels]",
+	{"bench", C_BENCH, "bench [options] [peak|kernels|model [IMAGE]]",
 	 "what this machine can do, and what the kernels reach of it",
-	 "Measures the machine's peak of arithmetic and of memory reads, then every kernel as a share of that.",
+	 "Measures the machine's peak of arithmetic and of memory reads, then every kernel as a share of that. "
+	 "model: the stages of a whole model (-m), with IMAGE or noise, by itself and --batch pictures together.",
 	 cmd_bench},
 	{"selftest", C_SELFTEST, "selftest", "known answers on this machine",
 	 "Runs every kernel at every instruction set that this machine has and compares bit for bit.", cmd_selftest},

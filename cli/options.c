@@ -20,7 +20,7 @@ const char *const group_titles[G_GROUPS] = {
 };
 
 const struct option options[] = {
-	{"model", 'm', "demo|DIR", T_TEXT, V(model), .commands = C_SESSION | C_INFO | C_TOKENIZE, .group = G_MODEL,
+	{"model", 'm', "demo|DIR", T_TEXT, V(model), .commands = C_SESSION | C_INFO | C_TOKENIZE | C_BENCH, .group = G_MODEL,
 	 .help = "a checkpoint's directory as published, or demo: the small model inside the program, which shows the "
 		 "machinery and is no detector"},
 	{"calibration", 0, "FILE", T_TEXT, V(calibration), .commands = C_CHECK, .group = G_MODEL,
@@ -74,7 +74,7 @@ const struct option options[] = {
 	{"color", 0, "auto|always|never", T_CHOICE, V(color), .commands = C_CHECK, .group = G_OUTPUT,
 	 .help = "(default auto: on a terminal, unless NO_COLOR is set or TERM is dumb)"},
 
-	{"backend", 0, "auto|cpu|cuda", T_CHOICE, V(backend), .commands = C_SESSION, .group = G_MACHINE,
+	{"backend", 0, "auto|cpu|cuda", T_CHOICE, V(backend), .commands = C_SESSION | C_BENCH, .group = G_MACHINE,
 	 .help = "where to compute; one that is not there ends with exit 3 (default auto)"},
 	{"isa", 0, "ref|avx2|avx512|avx512bf16|amx", T_CHOICE, V(isa), .commands = C_SESSION | C_BENCH,
 	 .group = G_MACHINE,
@@ -82,7 +82,7 @@ const struct option options[] = {
 		 "--version)"},
 	{"threads", 't', "N", T_INT, V(threads), 1, 4096, C_SESSION | C_BENCH, G_MACHINE,
 	 "worker threads (default: the CPUs this process may use); results do not depend on it"},
-	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO, G_MACHINE,
+	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,
 	 "images whose text is written together; results do not depend on it (default 1)"},
 	{"kv", 0, "f16|f32", T_CHOICE, V(kv), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
 	 .help = "number format of the KV cache (default f16)"},

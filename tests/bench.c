@@ -50,6 +50,9 @@ int main(void)
 	static const char *const peak_keys[] = {"threads", "gflops", "gbytes", NULL};
 	static const char *const kernel_keys[] = {"ms_best",	 "ms_median",	"gflops",    "gbytes",
 						  "peak_gflops", "peak_gbytes", "share_fma", NULL};
+	static const char *const stages[] = {"exact/bench/model/load", "exact/bench/model/vision",
+					     "exact/bench/model/prefill", "exact/bench/model/verdict",
+					     "exact/bench/model/decode"};
 	struct fr_bench_opts opts = {.isa = "cpu-ref", .threads = 2, .json = 1, .seconds = 0.01};
 	struct fr_error err = {0};
 	int lines = 0;
@@ -70,6 +73,13 @@ int main(void)
 	opts.isa = "mmx";
 	text = output_of(fr_bench_kernels, &opts, &err);
 	CHECK("exact/bench/no_isa", !text && err.code == FR_E_USAGE, "code %d: %s", (int)err.code, err.text);
+	free(text);
+	opts = (struct fr_bench_opts){
+		.model = "demo", .backend = "cpu", .threads = 2, .json = 1, .seconds = 0.01, .batch = 2};
+	text = output_of(fr_bench_model, &opts, &err);
+	for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+		CHECK(stages[i], text && strstr(text, strrchr(stages[i], '/') + 1), "%s: %s", err.text,
+		      text ? text : "no text");
 	free(text);
 	text = output_of(run_selftest, &opts, &err);
 	CHECK("exact/selftest", text && strstr(text, "\nok ") && !strstr(text, "FAIL"), "%s\n%s", err.text,

@@ -91,7 +91,7 @@ says usage/output-dir-missing 2 "cannot be made" -m demo -q -o no/such/dir/x "$o
 says usage/tokenize-two-texts 2 "one TEXT expected" tokenize demo a b
 says usage/diff-one 2 "two dumps expected" diff a
 says usage/dump-no-output 2 "-o OUT.safetensors" dump -m demo "$one"
-says usage/bench 2 "peak or kernels expected" bench x
+says usage/bench 2 "peak, kernels or model expected" bench x
 says usage/selftest 2 "takes no arguments" selftest x
 says usage/help-of-nothing 2 "no command 'nothing'" help nothing
 says usage/empty-choice 2 "--kv: ''" --kv= x.png

@@ -24,9 +24,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import llava
-
 HIDDEN, FFN, VOCAB, VDIM, VFFN, IMAGE, PATCH = 4096, 11008, 32064, 1024, 4096, 336, 14
+HEADS, VISION_HEADS = 32, 16
 PREFIX = "language_model.model."
 
 
@@ -115,12 +114,14 @@ def stand_in_tokenizer(path):
 def make(a):
     os.makedirs(a.dir, exist_ok=True)
     vision = dict(model_type="clip_vision_model", hidden_size=VDIM, image_size=IMAGE, intermediate_size=VFFN,
-                  num_attention_heads=16, num_hidden_layers=a.vision_layers, patch_size=PATCH, projection_dim=768,
+                  num_attention_heads=VISION_HEADS, num_hidden_layers=a.vision_layers, patch_size=PATCH, projection_dim=768,
                   vocab_size=32000)
     text = dict(_name_or_path="lmsys/vicuna-7b-v1.5", architectures=["LlamaForCausalLM"], max_position_embeddings=4096,
                 model_type="llama", rms_norm_eps=1e-5, torch_dtype="bfloat16", vocab_size=VOCAB)
     if a.layers != 32:
         text["num_hidden_layers"] = a.layers
+    if HIDDEN != 4096:
+        text.update(hidden_size=HIDDEN, intermediate_size=FFN, num_attention_heads=HEADS, num_key_value_heads=HEADS)
     cfg = dict(architectures=["LlavaForConditionalGeneration"], ignore_index=-100, image_token_index=32000,
                model_type="llava", pad_token_id=32001, projector_hidden_act="gelu", text_config=text,
                torch_dtype="bfloat16", transformers_version="4.45.2", vision_config=vision, vision_feature_layer=-2,
@@ -168,6 +169,7 @@ class Weights:
     """Tensors of a checkpoint one at a time, by the names of 4.45.2 whatever the file calls them."""
 
     def __init__(self, path, dtype):
+        import llava
         self.path, self.dtype, self.where = path, dtype, {}
         for shard in llava.shards(path):
             with safe_open(os.path.join(path, shard), "pt") as f:
@@ -212,6 +214,7 @@ def run(a):
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
     import checkpoints
+    import llava
 
     dtype = getattr(torch, a.dtype)
     if dtype == torch.bfloat16:
