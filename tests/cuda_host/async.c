@@ -1,5 +1,5 @@
 /* cp.async: the bytes are read at once but reach shared memory only at the wait of their group; until then the
- * destination holds NaN bytes and belongs to nobody. */
+ * destination may not be touched. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +51,6 @@ void fr_shim_cp_async(void *smem, const void *global, int valid)
 		memcpy(it->bytes, global, 16);
 	}
 	fr_shim_touch(smem, 16, 1, 16);
-	memset(smem, 0xff, 16);
 	it->to = smem;
 	it->group = q->group;
 	q->n++;

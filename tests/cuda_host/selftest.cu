@@ -208,6 +208,11 @@ FR_KERNEL(self_fault, struct self_args, 256, 1)
 				out[t] = sh[n - 1 - t];
 		}
 		break;
+	case FAULT_RACE_READERS:
+		out[t] = in[t] + sh[0];
+		if (last)
+			sh[0] = 1;
+		break;
 	case FAULT_RACE_BAR:
 		sh[t] = (float)t;
 		if (t < 64)

@@ -44,6 +44,7 @@ enum self_fault {
 	FAULT_RACE,	     /* a shared exchange without a barrier */
 	FAULT_RACE_WARP,     /* the same within a warp */
 	FAULT_RACE_WAR,	     /* the next round's write without a barrier after the read */
+	FAULT_RACE_READERS,  /* many read, then the last of them writes */
 	FAULT_RACE_BAR,	     /* a named barrier that leaves out the reader's warp */
 	FAULT_DIVERGENT,     /* a barrier that half of the threads reach */
 	FAULT_DIVERGENT_2,   /* each half at a barrier of its own */
