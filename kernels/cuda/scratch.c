@@ -151,12 +151,15 @@ const double *fr_cu_draws(struct fr_cuda *d, const double *host, int rows)
 
 /* ---- the block of work() ---- */
 
+static size_t most_rows(const struct fr_limits *l)
+{
+	return (size_t)(l->rows > l->decode_rows ? l->rows : l->decode_rows);
+}
+
 /* The longest array of a call: attention's tiles of a prefill, each of one row at worst. */
 static size_t array_bytes(const struct fr_limits *l)
 {
-	const int rows = l->rows > l->decode_rows ? l->rows : l->decode_rows;
-
-	return fr_cu_align((size_t)rows * 4 * sizeof(int32_t));
+	return fr_cu_align(most_rows(l) * 4 * sizeof(int32_t));
 }
 
 static size_t step_bytes(const struct fr_limits *l)
@@ -179,6 +182,8 @@ static size_t part_bytes(const struct fr_cuda *d, enum fr_cu_part part, const st
 	switch (part) {
 	case FR_PART_ATTN:
 		return attn_bytes(d, l);
+	case FR_PART_PICK:
+		return fr_cu_align(most_rows(l) * sizeof(int32_t));
 	default:
 		return 0;
 	}

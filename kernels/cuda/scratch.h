@@ -51,7 +51,7 @@ struct fr_cu_kept {
 struct fr_cu_step {
 	const void *ids, *row, *draw;
 	int rows, runs;
-	int never;    /* a call of it used another array than the step's own */
+	int never;    /* not recorded: a call of it used another array than the step's own, or it failed */
 	void *graph;  /* NULL: not recorded */
 	int replayed; /* since the last sync */
 	char *pinned; /* [kept_bytes]: what its gets bring */

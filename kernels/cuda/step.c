@@ -191,8 +191,10 @@ static void start_recording(struct fr_cuda *d, struct fr_cu_step *t)
 	struct fr_cu_scratch *s = d->scratch;
 	void *p = NULL;
 
-	if (t->kept_bytes && d->cu->alloc_host(d->at, t->kept_bytes, &p) != 0)
+	if (t->kept_bytes && d->cu->alloc_host(d->at, t->kept_bytes, &p) != 0) {
+		t->never = 1;
 		return;
+	}
 	t->pinned = p;
 	t->kept_n = 0;
 	t->kept_used = 0;
@@ -220,8 +222,13 @@ int fr_cu_step_begin(struct fr_dev *dev, const int32_t *ids, const struct fr_row
 		return 1;
 	}
 	s->in = t;
-	if (t->runs++ == 1 && !t->never && !s->off && !d->error)
+	t->runs += t->runs < 2;
+	if (t->runs == 2 && !t->never && !s->off && !d->error)
 		start_recording(d, t);
+	if (!s->recording) {
+		t->kept_n = 0;
+		t->kept_bytes = 0;
+	}
 	return 0;
 }
 
@@ -236,10 +243,10 @@ void fr_cu_step_end(struct fr_dev *dev)
 		return;
 	s->recording = 0;
 	fr_cu_note(d, d->cu->record_end(d->at, &t->graph), "recording a decode step");
-	if (!d->error)
-		replay(d, t);
-	else if (t->graph)
+	if (d->error)
 		t->never = 1;
+	else
+		replay(d, t);
 }
 
 void fr_cu_steps_free(struct fr_cuda *d)
