@@ -119,7 +119,6 @@ enum fr_slot {
 	FR_SLOT_Y,  /* pick: the ids, which are host memory */
 	FR_SLOT_Y1, /* outputs of the further products of a chain */
 	FR_SLOT_Y2,
-	FR_SLOT_Y3,
 	FR_SLOTS
 };
 struct fr_check_slot {
@@ -127,11 +126,11 @@ struct fr_check_slot {
 	size_t bytes; /* 0: the case has no such array */
 	int out;      /* written by the operation */
 };
-#define FR_CHECK_MATS (1 + FR_MAX_ALSO)
+#define FR_CHECK_MATS FR_MAX_ALSO
 struct fr_check {
 	struct fr_check_case c;
 	struct fr_check_slot slot[FR_SLOTS];
-	struct fr_tensor w[FR_CHECK_MATS]; /* weights; glu has two, a chain up to four */
+	struct fr_tensor w[FR_CHECK_MATS]; /* weights; glu has two, a chain up to three */
 	struct fr_row *row;		   /* [m] */
 	int32_t *ids;			   /* [m] */
 	double *draw;			   /* [m] */

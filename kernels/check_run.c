@@ -244,7 +244,7 @@ static size_t first_other(const unsigned char *p, size_t from, size_t to, int by
 static int check_block(const struct fr_check_slot *s, int slot, const unsigned char *image, struct fr_error *err)
 {
 	static const char *const names[FR_SLOTS] = {"x", "bias", "scale", "residual", "cos", "sin", "k",
-						    "v", "kv.k", "kv.v",  "y",	      "y1",  "y2",  "y3"};
+						    "v", "kv.k", "kv.v",  "y",	      "y1",  "y2"};
 	size_t head = GUARD + shift_of(slot), tail = head + s->bytes, all = s->bytes + 2 * GUARD, i;
 
 	i = first_other(image, 0, head, guard_byte(s));

@@ -57,7 +57,8 @@ struct fr_linear {
 	int rows;
 	enum fr_phase phase;
 	const struct fr_linear *also; /* a further product of the same x (stride, rows, phase the same) that needs nothing
-					 of this one: q, k, v of one input are one call. NULL: none. At most 3 in a chain. */
+					 of this one: q, k, v of one input are one call. NULL: none. At most FR_MAX_ALSO
+					 in a chain, the first included. */
 };
 #define FR_MAX_ALSO 3
 
