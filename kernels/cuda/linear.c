@@ -47,15 +47,16 @@ void fr_cu_linear(struct fr_dev *dev, const struct fr_linear *a)
 	for (const struct fr_linear *i = a; i; i = i->also) {
 		struct fr_linear one = *i;
 
-		assert(n < FR_MAX_ALSO && i->rows == a->rows && i->phase == a->phase && i->w.cols == a->w.cols);
+		assert(i->rows == a->rows && i->phase == a->phase && i->w.cols == a->w.cols);
+		/* launched before the next matrix is asked for, which may take a buffer of these */
+		if (n == FR_MAX_ALSO || (n && i->w.dtype != chain[0].w.dtype)) {
+			run_chain(d, chain);
+			n = 0;
+		}
 		one.w = fr_cu_near(d, &i->w, i->phase);
 		one.also = NULL;
 		if (run_lt(d, &one))
 			continue;
-		if (n && one.w.dtype != chain[0].w.dtype) {
-			run_chain(d, chain);
-			n = 0;
-		}
 		chain[n] = one;
 		if (n)
 			chain[n - 1].also = &chain[n];
