@@ -63,7 +63,7 @@ export B
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers
+.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers check-cuda cuda-resources
 
 all: fr-run libfr-run.a
 
@@ -86,6 +86,7 @@ $B/cuda.defs: always
 	@echo "$(subst ",\",$(CUDA_DEFS))" | cmp -s - $@ || echo "$(subst ",\",$(CUDA_DEFS))" >$@
 $K/nvcc.flags: always
 	@mkdir -p $(@D)
+	@echo "$(NVCC_VERSION)" >$K/nvcc.version
 	@echo "$(NVCC_VERSION) $(NVCCFLAGS)" | cmp -s - $@ || echo "$(NVCC_VERSION) $(NVCCFLAGS)" >$@
 
 CUDA_USERS := $(patsubst %,$B/kernels/cuda/%.o,driver device lt)
@@ -107,6 +108,13 @@ $B/kernels/cuda/fatbins.S: $(FATBINS) Makefile
 	for n in $(basename $(notdir $(FATBINS))); do echo ".quad name_$$n, fatbin_$$n"; done; \
 	echo '.quad 0, 0'; echo '.section .note.GNU-stack,"",@progbits'; } >$@
 $B/kernels/cuda/fatbins.o: $B/kernels/cuda/fatbins.S
+
+# Registers, stack, spills and static shared memory of each kernel against kernels/cuda/resources.txt; part of `make test`.
+export CUDA_PTXAS := $(FATBINS:.fatbin=.ptxas)
+check-cuda: $(FATBINS)
+	tests/cuda_resources.test.sh
+cuda-resources: $(FATBINS)
+	tests/cuda_resources.test.sh --write
 
 # The commit that --version names; "unknown" outside of the project's own repository. Rewritten only when it changes.
 COMMIT := $(shell [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] && \
