@@ -181,6 +181,8 @@ static void say_start(const struct run *r)
 	    fr_session_chat(f->session));
 	if (fr_machine(machine, sizeof machine) == 0)
 		say("%s", machine);
+	if (*fr_session_passed_over(f->session))
+		say("on the CPU: %s", fr_session_passed_over(f->session));
 	fr_session_plan(f->session, stderr);
 }
 

@@ -24,7 +24,7 @@ void version_print(FILE *out)
 #endif
 	if (fr_machine(machine, sizeof machine) == 0)
 		fprintf(out, "machine: %s\n", machine);
-	fprintf(out, "backends: cpu\n");
+	fprintf(out, "backends: %s\n", fr_backends(machine, sizeof machine));
 	fprintf(out, "images: libjpeg-turbo %s, libwebp %d.%d.%d, stb_image; JSON: cJSON %s\n",
 		SPELL(LIBJPEG_TURBO_VERSION), webp >> 16, webp >> 8 & 255, webp & 255, cJSON_Version());
 	fprintf(out, "models: FakeVLM (LLaVA-1.5), and demo inside the program\n");

@@ -125,6 +125,7 @@ void fr_session_plan(const struct fr_session *s, FILE *out);
 const char *fr_session_backend(const struct fr_session *s);     /* "cpu", "cuda" */
 const char *fr_session_device(const struct fr_session *s);      /* "NVIDIA H200"; NULL on the CPU */
 const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90" */
+const char *fr_session_passed_over(const struct fr_session *s); /* why "auto" did not take the GPU, "" if it did */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "16bit", "2x16bit" */
 int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */
@@ -198,6 +199,8 @@ int fr_diff(const char *path_a, const char *path_b, double rel, FILE *out, struc
 /* ---- this machine ------------------------------------------------------------------------------------------------- */
 /* One line: CPU name, levels found, level in use. */
 int fr_machine(char *buf, size_t size);
+/* The backends of this build: "cpu", or "cpu, cuda (sm_80 sm_89 sm_90 compute_90, nvcc 13.0)". Returns buf. */
+const char *fr_backends(char *buf, size_t size);
 /* Known answers on this machine's backends; prints `ok`/`FAIL` lines to out; -1 if one failed. */
 int fr_selftest(FILE *out, struct fr_error *err);
 

@@ -307,6 +307,11 @@ int fr_session_batch(const struct fr_session *s)
 	return s->o.batch;
 }
 
+const char *fr_session_passed_over(const struct fr_session *s)
+{
+	return s->dev->passed_over;
+}
+
 const char *fr_session_isa(const struct fr_session *s)
 {
 	return s->dev->isa;

@@ -8,7 +8,8 @@ export LC_ALL
 # shellcheck disable=SC2046
 unset NO_COLOR TERM $(env | sed -n 's/^\(FR_RUN_[A-Z_]*\)=.*/\1/p')
 FR_RUN_THREADS=1 # the model is small: on a busy machine threads would only wait for each other
-export FR_RUN_THREADS
+CUDA_VISIBLE_DEVICES=-1 # no GPU, also where there is one: bits are those of the CPU
+export FR_RUN_THREADS CUDA_VISIBLE_DEVICES
 root=$(pwd)
 run=$root/${PROGRAM:-fr-run}
 example=$root/${B:-build}/tests/example
@@ -101,7 +102,19 @@ says model/none 3 "-m DIR" "$one"
 for word in "-m demo" "huggingface.co/lingcco/fakeVLM" "FR_RUN_MODEL"; do has "model/none/$word" "$word" err; done
 says model/missing 3 "no-such-dir" -m no-such-dir "$one"
 says model/no-config 3 "config.json" -m tree "$one"
-says model/backend-absent 3 "cuda" -m demo --backend cuda "$one"
+says model/backend-absent 3 "backend cuda" -m demo --backend cuda "$one"
+"$run" --version | grep -q '^backends: cpu, cuda (sm_.*nvcc [0-9.]*)$' && built=1 || built=0
+[ $built = 0 ] && is model/cuda-not-built "backends: cpu" "$("$run" --version | grep '^backends')"
+[ $built = 0 ] && has model/backend-absent/why "is not built into this fr-run" err
+[ $built = 1 ] && { grep -qE "needs an NVIDIA driver, and there is none: libcuda.so.1|finds no GPU|driver does not start" err &&
+	ok model/backend-absent/why || bad model/backend-absent/why "$(cat err)"; }
+[ $built = 1 ] && says model/cuda-has-no-isa 2 "--isa avx2" -m demo --backend cuda --isa avx2 "$one"
+export FR_RUN_CUDA_DEVICE=x
+[ $built = 1 ] && says model/cuda-device 2 "FR_RUN_CUDA_DEVICE: 'x'" -m demo --backend cuda "$one"
+unset FR_RUN_CUDA_DEVICE
+code model/auto 0 -m demo --json -v --verdict-only --backend auto "$one"
+has model/auto/cpu '"backend":"cpu"' out
+has model/auto/why "on the CPU: backend cuda" err
 "$run" --version | grep -q 'levels.*amx' && skip model/isa-absent "this CPU has amx" ||
 	says model/isa-absent 3 "amx" -m demo --isa amx "$one"
 mkdir broken && cp "$demo"/* broken/ && echo '{' >broken/config.json

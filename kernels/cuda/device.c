@@ -205,6 +205,8 @@ int fr_cuda_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_
 	if (opts->isa)
 		return fr_fail(err, FR_E_USAGE, "--isa %s is an instruction set of the CPU, backend cuda takes none",
 			       opts->isa);
+	if (!fr_cu_override && (!fr_cuda_ops.linear || !fr_cuda_ops.attn || !fr_cuda_ops.pick))
+		return fr_fail(err, FR_E_DEVICE, "backend cuda is not complete in this fr-run, which has: cpu");
 	FR_TRY(ordinal(&device, err));
 	d = calloc(1, sizeof *d);
 	if (!d)
