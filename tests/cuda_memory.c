@@ -319,13 +319,16 @@ static void two_norms(struct fr_dev *dev, const float *x, float *y)
 	dev->ops->norm(dev, &(struct fr_norm){.x = y, .weight = x, .eps = 1e-5f, .y = y, .rows = 1, .dim = 64});
 }
 
-/* An error in a kernel: sync names it, and from then on everything says the same. */
-static void sticky(void)
+/* An error in a kernel: sync names it, and from then on everything says the same. late: kernels run when something
+ * waits for them, as on a device. */
+static void sticky(const char *late, const char *sync_each, const char *where, int doubt)
 {
 	struct fr_error err, again;
 	struct fr_dev *dev;
 	void *x, *y;
 
+	setenv("FR_SHIM_LAZY", late, 1);
+	setenv("FR_RUN_CUDA_SYNC", sync_each, 1);
 	setenv("FR_SHIM_FAIL", "2", 1);
 	dev = need_dev(&err);
 	if (dev->ops->alloc(dev, 256, &x, &err) || dev->ops->alloc(dev, 256, &y, &err)) {
@@ -335,9 +338,9 @@ static void sticky(void)
 	two_norms(dev, x, y);
 	two_norms(dev, x, y);
 	CHECK("exact/cuda/memory/sticky",
-	      dev->ops->sync(dev, &err) && err.code == FR_E_DEVICE && strstr(err.text, "host shim: kernel fr_") &&
-		      strstr(err.text, "launch 2 since the last wait"),
-	      "%s", err.text);
+	      dev->ops->sync(dev, &err) && err.code == FR_E_DEVICE && strstr(err.text, where) &&
+		      !strstr(err.text, "an earlier launch may be the cause") == !doubt,
+	      "late %s, waiting %s: %s", late, sync_each, err.text);
 	two_norms(dev, x, y);
 	CHECK("exact/cuda/memory/sticky-sync", dev->ops->sync(dev, &again) && strcmp(again.text, err.text) == 0, "%s",
 	      again.text);
@@ -345,6 +348,8 @@ static void sticky(void)
 	      dev->ops->alloc(dev, 256, &x, &again) && strcmp(again.text, err.text) == 0, "%s", again.text);
 	dev->ops->close(dev);
 	unsetenv("FR_SHIM_FAIL");
+	unsetenv("FR_RUN_CUDA_SYNC");
+	unsetenv("FR_SHIM_LAZY");
 	dev = open_dev(&err);
 	CHECK("exact/cuda/memory/opens-again", dev && fr_shim_used == 0, "%s, %zu bytes are left", err.text,
 	      fr_shim_used);
@@ -399,13 +404,18 @@ int main(void)
 	unsetenv("FR_SHIM_FAIL");
 	unsetenv("FR_SHIM_ALLOC_FAIL");
 	file_shrinks();
-	bytes_there_and_back();
-	weights();
-	vectors();
 	refused();
-	home_host();
 	too_little();
 	each_allocation_fails();
-	sticky();
+	for (int late = 0; late < 2; late++) {
+		setenv("FR_SHIM_LAZY", late ? "1" : "0", 1);
+		bytes_there_and_back();
+		weights();
+		vectors();
+		home_host();
+	}
+	sticky("0", "0", "host shim: kernel fr_norm_row, launch 2 since the last wait: ", 1);
+	sticky("1", "0", "host shim: waiting for the device, after launch 4 (fr_norm_row): ", 1);
+	sticky("1", "1", "host shim: kernel fr_norm_row, launch 2 since the last wait: ", 0);
 	return test_done();
 }

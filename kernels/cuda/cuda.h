@@ -48,7 +48,7 @@ struct fr_cuda {
 	struct fr_cu_info info;
 	char isa[16];             /* "sm_90" */
 	int precise, no_cublas;
-	int sync_each;            /* FR_RUN_CUDA_SYNC: the driver waits after each launch */
+	int sync_each;            /* FR_RUN_CUDA_SYNC: wait after each launch, record nothing */
 	enum fr_dtype act_dtype;  /* type of the matrices given last: what a producer packs for; F32: nothing is packed */
 	int error;                /* the driver's number of the first failure since the last sync, 0: none */
 	char error_at[96];        /* "kernel fr_gemm_bf16, launch 17 since the last wait" */

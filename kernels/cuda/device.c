@@ -1,9 +1,9 @@
 /* The cuda instance of the operations table: opening, launches, and what is said when one fails.
  *
  * Errors are sticky: the first one is kept with the place where it showed, nothing is launched after it, and sync says
- * it. Kernels run long after they were launched, so an error of theirs shows at a later call; FR_RUN_CUDA_SYNC=1 makes
- * the driver wait after each, and FR_RUN_CUDA_DEVICE=n chooses among several cards. */
-#include "cuda.h"
+ * it. Kernels run long after they were launched, so an error of theirs shows at a later call; FR_RUN_CUDA_SYNC=1 waits
+ * after each, and FR_RUN_CUDA_DEVICE=n chooses among several cards. */
+#include "scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +45,8 @@ void fr_cu_run(struct fr_cuda *d, enum fr_cu_kernel kernel, unsigned gx, unsigne
 	d->launches++;
 	d->last = kernel;
 	code = d->cu->launch(d->at, FR_CU_COMPUTE, kernel, grid, threads, (unsigned)smem, args, args_bytes);
+	if (!code && d->sync_each)
+		code = d->cu->sync(d->at, FR_CU_COMPUTE);
 	if (!code)
 		return;
 	d->error = code;
@@ -54,7 +56,7 @@ void fr_cu_run(struct fr_cuda *d, enum fr_cu_kernel kernel, unsigned gx, unsigne
 
 int fr_cu_say(const struct fr_cuda *d, struct fr_error *err)
 {
-	const int exact = d->info.simulated || d->sync_each || d->error == ERROR_MEMORY;
+	const int exact = d->sync_each || d->error == ERROR_MEMORY;
 
 	return fr_fail(err, d->error == ERROR_MEMORY ? FR_E_MEMORY : FR_E_DEVICE, "%s: %s: %s (driver error %d)%s",
 		       d->info.name, d->error_at, d->cu->text(d->error), d->error,
@@ -187,6 +189,7 @@ static int open_parts(struct fr_cuda *d, int device, struct fr_error *err)
 	d->dev.device = d->info.name;
 	FR_TRY(fr_cu_mem_open(d, err));
 	FR_TRY(fr_cu_scratch_open(d, err));
+	d->scratch->off |= d->sync_each; /* inside a recording there is no waiting */
 	if (!d->no_cublas && !d->info.simulated)
 		fr_cu_lt_open(d); /* without it our own products are used */
 	return 0;

@@ -2,9 +2,8 @@
  *
  * The kernels are inside the library as fatbins, one of each .cu (the build makes fr_cu_fatbins); the driver picks the
  * code for the card or compiles the PTX. The primary context is used, which cuBLASLt shares, and made current in every
- * call, because a session may be used by any thread. Environment, for finding faults:
- *   FR_RUN_CUDA_SYNC=1   waits after every launch, so that an error is reported with the kernel that made it
- *   FR_RUN_CUDA_PDL=1    on 9.0 and later a kernel may start while the one before it drains (ptx.h, FR_WAIT) */
+ * call, because a session may be used by any thread. With FR_RUN_CUDA_PDL=1 in the environment a kernel may start while
+ * the one before it drains, on 9.0 and later (ptx.h, FR_WAIT). */
 #include "cu.h"
 
 #include <cuda.h>
@@ -70,7 +69,7 @@ struct fr_cu_device {
 	CUfunction function[FR_CU_KERNELS + 1];
 	CUstream stream[FR_CU_STREAMS];
 	CUevent flag[FR_CU_FLAGS], mark[MARKS]; /* made when first put */
-	int sync_each, dependent, recording;
+	int dependent;				/* launches: FR_RUN_CUDA_PDL */
 };
 
 /* In fatbins.S, which the build writes. */
@@ -247,13 +246,6 @@ static int make_streams(struct fr_cu_device *at, struct fr_error *err)
 	return 0;
 }
 
-static int asked(const char *name)
-{
-	const char *v = getenv(name);
-
-	return v && *v && strcmp(v, "0") != 0;
-}
-
 static void close_device(struct fr_cu_device *at)
 {
 	const struct api *api = &at->api;
@@ -285,19 +277,18 @@ static void close_device(struct fr_cu_device *at)
 static int open_device(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err)
 {
 	struct fr_cu_device *at = calloc(1, sizeof *at);
+	const char *dependent = getenv("FR_RUN_CUDA_PDL");
 
 	*out = NULL;
 	if (!at)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a device of %zu bytes", sizeof *at);
-	at->dependent = asked("FR_RUN_CUDA_PDL");
-	at->sync_each = asked("FR_RUN_CUDA_SYNC");
 	if (load_api(&at->api, err) || find_device(at, ordinal, err) || describe(at, info, err) ||
 	    take_context(at, info, err) || load_modules(at, info, err) || find_functions(at, info, err) ||
 	    make_streams(at, err)) {
 		close_device(at);
 		return -1;
 	}
-	at->dependent = at->dependent && info->major >= 9;
+	at->dependent = info->major >= 9 && dependent && strcmp(dependent, "1") == 0;
 	*out = at;
 	return 0;
 }
@@ -377,12 +368,9 @@ static int launch(struct fr_cu_device *at, enum fr_cu_stream stream, enum fr_cu_
 				       .attrs = &attr,
 				       .numAttrs = at->dependent ? 1 : 0};
 	void *params[1] = {(void *)args};
-	CUresult rc = api->cuLaunchKernelEx(&config, at->function[kernel], params, NULL);
 
 	(void)args_bytes; /* the driver knows how many from the kernel */
-	if (rc == CUDA_SUCCESS && at->sync_each && !at->recording)
-		rc = api->cuStreamSynchronize(at->stream[stream]);
-	return (int)rc;
+	return (int)api->cuLaunchKernelEx(&config, at->function[kernel], params, NULL);
 }
 
 static int sync_stream(struct fr_cu_device *at, enum fr_cu_stream stream)
@@ -418,10 +406,7 @@ static int passed(struct fr_cu_device *at, int i)
 /* Other threads may go on with copies of their own while this one records. */
 static int record_begin(struct fr_cu_device *at)
 {
-	CUresult rc = enter(at)->cuStreamBeginCapture(at->stream[FR_CU_COMPUTE], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
-
-	at->recording = rc == CUDA_SUCCESS;
-	return (int)rc;
+	return (int)enter(at)->cuStreamBeginCapture(at->stream[FR_CU_COMPUTE], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 }
 
 static int record_end(struct fr_cu_device *at, void **graph)
@@ -431,7 +416,6 @@ static int record_end(struct fr_cu_device *at, void **graph)
 	CUgraphExec exec = NULL;
 	CUresult rc = api->cuStreamEndCapture(at->stream[FR_CU_COMPUTE], &drawn);
 
-	at->recording = 0;
 	if (rc == CUDA_SUCCESS)
 		rc = api->cuGraphInstantiateWithFlags(&exec, drawn, 0);
 	if (drawn)
@@ -442,12 +426,7 @@ static int record_end(struct fr_cu_device *at, void **graph)
 
 static int replay(struct fr_cu_device *at, void *graph)
 {
-	const struct api *api = enter(at);
-	CUresult rc = api->cuGraphLaunch(graph, at->stream[FR_CU_COMPUTE]);
-
-	if (rc == CUDA_SUCCESS && at->sync_each)
-		rc = api->cuStreamSynchronize(at->stream[FR_CU_COMPUTE]);
-	return (int)rc;
+	return (int)enter(at)->cuGraphLaunch(graph, at->stream[FR_CU_COMPUTE]);
 }
 
 static void forget(struct fr_cu_device *at, void *graph)
