@@ -183,6 +183,8 @@ static int open_parts(struct fr_cuda *d, int device, struct fr_error *err)
 	const char *sync_each = getenv("FR_RUN_CUDA_SYNC");
 
 	FR_TRY(d->cu->open(device, &d->at, &d->info, err));
+	if (!fr_cu_override && (!fr_cuda_ops.linear || !fr_cuda_ops.attn || !fr_cuda_ops.pick))
+		return fr_fail(err, FR_E_DEVICE, "backend cuda is not complete in this fr-run, which has: cpu");
 	snprintf(d->isa, sizeof d->isa, "sm_%d%d", d->info.major % 100, d->info.minor % 10);
 	d->sync_each = sync_each && *sync_each && strcmp(sync_each, "0") != 0;
 	d->dev.isa = d->isa;
@@ -208,8 +210,6 @@ int fr_cuda_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_
 	if (opts->isa)
 		return fr_fail(err, FR_E_USAGE, "--isa %s is an instruction set of the CPU, backend cuda takes none",
 			       opts->isa);
-	if (!fr_cu_override && (!fr_cuda_ops.linear || !fr_cuda_ops.attn || !fr_cuda_ops.pick))
-		return fr_fail(err, FR_E_DEVICE, "backend cuda is not complete in this fr-run, which has: cpu");
 	FR_TRY(ordinal(&device, err));
 	d = calloc(1, sizeof *d);
 	if (!d)
