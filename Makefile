@@ -63,7 +63,7 @@ export B
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-valgrind checks fuzzers check-cuda cuda-resources
+.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-gpu bench-gpu test-valgrind checks fuzzers check-cuda cuda-resources
 
 all: fr-run libfr-run.a
 
@@ -188,6 +188,14 @@ test: all $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
 # What one build folder can check on its own: the test programs, the fuzz corpora and the command line.
 checks: $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
 	PROGRAM=$B/fr-run tests/run.sh $(TESTS) $(SHIM_RUN) tests/fuzz.test.sh tests/cli.test.sh
+
+# On a machine with a GPU: tests/gpu.sh says what. PARTS="rows e2e sanitizer" takes some of it.
+test-gpu: all $B/tests/cuda_kernels $B/tests/cuda_e2e
+	tests/gpu.sh $(PARTS)
+
+# Measures a GPU: bench/gpu.sh. PART=kernels, model or peers takes one part, each below nine minutes.
+bench-gpu: all
+	PYTHON=$(PYTHON) bench/gpu.sh $(PART)
 
 test-asan:
 	+$(MAKE) B=build/asan OPT="-O1 -g -fno-omit-frame-pointer" checks \
