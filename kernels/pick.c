@@ -5,8 +5,6 @@
  * everywhere. exp is the engine's own: a draw must not depend on the C library. */
 #include "pick.h"
 
-#include "math.h"
-
 #include <math.h>
 #include <stdlib.h>
 
@@ -29,35 +27,28 @@ static int by_logit(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* e^((logit - best) / temperature): the best is 1 at any temperature; dividing first would overflow at small ones. */
-static double weight(const struct fr_candidate *c, float best, float temperature)
-{
-	return (double)fr_exp((c->logit - best) / temperature);
-}
-
 static int32_t sample(const float *logits, int vocab, const struct fr_sampler *s, double draw, struct fr_candidate *c)
 {
-	float best;
-	double sum = 0, kept = 0;
-	int n = vocab, m = 0;
+	const int n = s->top_k > 0 && s->top_k < vocab ? s->top_k : vocab;
+	uint64_t sum = 0, kept = 0, need, mark;
+	int m = 0;
 
 	for (int i = 0; i < vocab; i++)
 		c[i] = (struct fr_candidate){logits[i], i};
 	qsort(c, (size_t)vocab, sizeof *c, by_logit);
-	best = c[0].logit;
-	if (s->top_k > 0 && s->top_k < n)
-		n = s->top_k;
-	for (int i = n - 1; i >= 0; i--) /* small ones first: the sum loses less */
-		sum += weight(&c[i], best, s->temperature);
-	while (m < n && (m == 0 || kept < (double)s->top_p * sum))
-		kept += weight(&c[m++], best, s->temperature);
-	draw *= kept;
-	for (int i = 0; i < m; i++) {
-		draw -= weight(&c[i], best, s->temperature);
-		if (draw < 0)
+	for (int i = 0; i < n; i++)
+		sum += fr_pick_weight(c[i].logit, c[0].logit, s->temperature);
+	need = fr_pick_need(s->top_p, sum);
+	while (kept < need)
+		kept += fr_pick_weight(c[m++].logit, c[0].logit, s->temperature);
+	mark = fr_pick_mark(draw, kept);
+	for (int i = 0;; i++) {
+		uint64_t w = fr_pick_weight(c[i].logit, c[0].logit, s->temperature);
+
+		if (mark < w)
 			return c[i].id;
+		mark -= w;
 	}
-	return c[m - 1].id;
 }
 
 int32_t fr_pick_row(const float *logits, int vocab, const struct fr_sampler *s, double draw, struct fr_candidate *room)

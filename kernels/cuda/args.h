@@ -77,7 +77,7 @@ struct fr_skinny_args {
 	int x_quads;           /* f32: rows of x are aligned to 16 bytes and cols is a multiple of 4 */
 	int rows, cols, pitch; /* pitch: items of a weight row */
 	int parts;
-	struct fr_skinny_part part[FR_MAX_ALSO + 1];
+	struct fr_skinny_part part[FR_MAX_ALSO];
 };
 
 /* ---- gemm.cu, gemm_f32.cu, lt.cu ---- */
@@ -114,6 +114,21 @@ struct fr_gemm_f32_args {
 	int row_tiles;
 	int parts;
 	struct fr_gemm_part part[FR_MAX_ALSO];
+};
+
+/* ---- pick.cu: a block a row ---- */
+#define FR_PICK_GREEDY_THREADS 1024
+#define FR_PICK_GREEDY_SMEM (32 * 8)
+#define FR_PICK_THREADS 512
+#define FR_PICK_BINS 16 /* as many as a block has warps */
+#define FR_PICK_SMEM ((FR_PICK_BINS * FR_PICK_THREADS + FR_PICK_BINS) * 8)
+struct fr_pick_args {
+	const float *logits; /* [rows, vocab] */
+	const double *draw;  /* [rows]; NULL when greedy */
+	int32_t *ids;	     /* [rows] */
+	float temperature, top_p;
+	int vocab, top_k;
+	int vector; /* rows of logits start at 16 bytes */
 };
 
 #endif

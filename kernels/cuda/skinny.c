@@ -103,7 +103,7 @@ void fr_cu_skinny(struct fr_cuda *d, const struct fr_linear *a)
 	for (const struct fr_linear *i = a; i; i = i->also) {
 		struct fr_skinny_part *p;
 
-		assert(args.parts <= FR_MAX_ALSO && i->w.dtype == a->w.dtype && i->w.cols == a->w.cols);
+		assert(args.parts < FR_MAX_ALSO && i->w.dtype == a->w.dtype && i->w.cols == a->w.cols);
 		p = add_part(d, &args, i->y, i->w.rows, v, &blocks);
 		p->w = i->w.data;
 		p->bias = i->bias;
