@@ -131,4 +131,58 @@ struct fr_pick_args {
 	int vector; /* rows of logits start at 16 bytes */
 };
 
+/* ---- attention ---- */
+
+/* Where y [rows, width] goes, and its 16-bit terms for the next product (packed NULL: none): term t at packed + t * term. */
+struct fr_attn_out {
+	float *y;
+	uint16_t *packed;
+	size_t term;
+	int terms, width;
+};
+/* n floats to f16, saturated: x [n] -> y [n]; n is a multiple of 8, y 16-byte aligned. Two arrays of one size at once. */
+struct fr_attn_half_args {
+	const float *x[2];
+	uint16_t *y[2];
+	size_t n;
+};
+/* Keys and values of one call: position j of head h (of the keys) and sequence or item s is at
+ * s * of_seq + h * of_head + j * of_pos elements. */
+struct fr_attn_keys {
+	const void *k, *v;
+	size_t of_seq, of_head, of_pos;
+	int f16;
+};
+/* A block's rows, all of one sequence and at consecutive positions: a row i of them sees keys 0..pos + i. */
+struct fr_attn_tile {
+	int row, rows, seq, pos;
+};
+/* fr_attn_mma_*, fr_attn_f32_*. Grid: heads, tiles, items. */
+struct fr_attn_args {
+	const float *q; /* [items, rows, width] */
+	struct fr_attn_keys keys;
+	const float *bias;                /* [items, heads, rows, kv_rows] or NULL */
+	const struct fr_attn_tile *tiles; /* NULL: dense, tiles of the kernel's height, every row sees kv_rows keys */
+	struct fr_attn_out out;
+	float scale;
+	int rows, kv_rows, head_dim, group; /* group: query heads of one head of keys */
+};
+/* fr_attn_decode_*. Grid: splits, blocks of query heads, rows. */
+struct fr_attn_decode_args {
+	const float *q; /* [rows, width] */
+	struct fr_attn_keys keys;
+	const struct fr_row *row;
+	float *part; /* [rows, heads, chunks, head_dim + 2]: o, m, l of each chunk; NULL: one chunk, straight to out */
+	struct fr_attn_out out;
+	float scale;
+	int heads, head_dim, group, chunks;
+};
+/* fr_attn_combine. Grid: heads, rows. */
+struct fr_attn_combine_args {
+	const float *part;
+	const struct fr_row *row;
+	struct fr_attn_out out;
+	int heads, head_dim, chunks;
+};
+
 #endif

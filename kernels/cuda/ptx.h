@@ -28,6 +28,7 @@ struct __align__(8) fr_u2 {
 #define FR_KERNEL(name, args_t, threads, blocks)                                                                       \
 	extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ args_t a)
 #define FR_DEVICE __device__ __forceinline__
+#define FR_DEVICE_MEMBER __device__ __forceinline__ /* of a class */
 
 /* Programmatic dependent launch: memory that an earlier kernel writes may be touched only after this. */
 #if __CUDA_ARCH__ >= 900
