@@ -283,6 +283,10 @@ FR_KERNEL(self_fault, struct self_args, 256, 1)
 		__syncthreads();
 		((fr_u4 *)sh)[t] = fr_ld_const(out + (t ^ 1) / 4 * 4);
 		break;
+	case FAULT_CONST_FIRST:
+		((fr_u4 *)sh)[t] = fr_ld_const(out + t * 4);
+		out[t * 4 + 1] = 1;
+		break;
 	case FAULT_STACK: {
 		uint32_t x = 1;
 		if (last)

@@ -58,6 +58,7 @@ enum self_fault {
 	FAULT_BLOCKS_WRITE, /* two blocks write the same word */
 	FAULT_BLOCKS_READ,  /* a block reads what another writes */
 	FAULT_CONST,	    /* fr_ld_const of what the block wrote */
+	FAULT_CONST_FIRST,   /* the block writes what it read by fr_ld_const */
 	FAULT_EARLY,	    /* reads before FR_WAIT what an earlier kernel wrote */
 	FAULT_NO_WAIT,	    /* returns without FR_WAIT */
 	FAULT_STACK,	    /* overflows its host stack */

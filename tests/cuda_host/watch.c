@@ -26,9 +26,10 @@ struct shared_word {
 };
 struct device_word {
 	uint32_t wrote; /* block << 4 | bytes; blocks are numbered from 1 over all launches */
-	uint32_t read;	/* block << 5 | several << 4 | bytes */
+	uint32_t read;	/* block << 6 | READ_CONST | READ_SEVERAL | bytes */
 };
-#define MAX_BLOCKS (1u << 27)
+enum { READ_SEVERAL = 16, READ_CONST = 32 }; /* by several blocks; by fr_ld_stream or fr_ld_const */
+#define MAX_BLOCKS (1u << 26)
 
 static struct shared_word shared[FR_SHIM_SMEM_MAX / 4];
 static struct device_word *device;
@@ -54,7 +55,7 @@ int fr_shim_watch_open(void)
 
 void fr_shim_watch_launch(unsigned bytes)
 {
-	if (block > MAX_BLOCKS - (1u << 26)) {
+	if (block > MAX_BLOCKS / 2) {
 		madvise(device, ARENA / 4 * sizeof *device, MADV_DONTNEED);
 		block = 1;
 		ordered_first = 0;
@@ -190,19 +191,28 @@ static void early(uintptr_t p, size_t n, int write)
 			fr_shim_where(p, where), write ? "" : ", which an earlier kernel writes");
 }
 
+static void not_const(uintptr_t p, const char *did)
+{
+	char where[160];
+	fr_shim_finding(0, "the kernel writes %s, which it %s by fr_ld_stream or fr_ld_const", fr_shim_where(p, where),
+			did);
+}
+
 static inline void device_word(struct device_word *c, uint32_t mask, int write, uintptr_t p, size_t n)
 {
-	uint32_t by = c->wrote >> 4, reader = c->read >> 5;
+	uint32_t by = c->wrote >> 4, reader = c->read >> 6;
 	if (by >= launch_first && by != block && c->wrote & mask)
 		device_race(p, n, write, "writes");
 	if (!waited[fr_shim_now.thread] && (write || (by >= ordered_first && by && c->wrote & mask)))
 		early(p, n, write);
 	if (write) {
-		if (reader >= launch_first && (reader != block || c->read & 16) && c->read & mask)
+		if (reader >= launch_first && (reader != block || c->read & READ_SEVERAL) && c->read & mask)
 			device_race(p, n, write, "reads");
+		else if (reader == block && c->read & READ_CONST && c->read & mask)
+			not_const(p, "has read");
 		c->wrote = block << 4 | (by == block ? c->wrote & 15 : 0) | mask;
 	} else if (reader != block) {
-		c->read = block << 5 | (reader >= launch_first ? 16 | (c->read & 15) : 0) | mask;
+		c->read = block << 6 | (reader >= launch_first ? READ_SEVERAL | (c->read & 63) : 0) | mask;
 	} else {
 		c->read |= mask;
 	}
@@ -364,13 +374,12 @@ struct fr_shim_two fr_shim_ld16(const void *p)
 	if ((uintptr_t)p - (uintptr_t)fr_shim_smem < sizeof fr_shim_smem)
 		fr_shim_finding(1, "fr_ld_stream or fr_ld_const of shared memory");
 	fr_shim_touch(p, 16, 0, 16);
-	const struct device_word *c = &device[((uintptr_t)p - fr_shim_arena) / 4];
-	for (int i = 0; fr_shim_in_arena((uintptr_t)p) && i < 4; i++)
-		if (c[i].wrote >> 4 == block) {
-			char where[160];
-			fr_shim_finding(0, "fr_ld_stream or fr_ld_const of %s, which the kernel writes",
-					fr_shim_where((uintptr_t)p, where));
-		}
+	struct device_word *c = &device[((uintptr_t)p - fr_shim_arena) / 4];
+	for (int i = 0; fr_shim_in_arena((uintptr_t)p) && i < 4; i++) {
+		c[i].read |= READ_CONST;
+		if (c[i].wrote >> 4 == block)
+			not_const((uintptr_t)p, "reads");
+	}
 	struct fr_shim_two v;
 	memcpy(&v, p, sizeof v);
 	return v;
