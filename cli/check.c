@@ -76,6 +76,11 @@ static int next(void *user, struct fr_job *job)
 	return 1;
 }
 
+static int ready(void *user)
+{
+	return inputs_ready(((struct run *)user)->in);
+}
+
 static void drop_first(struct run *r)
 {
 	struct waiting *w = r->first;
@@ -165,14 +170,15 @@ static int stopped(void *user)
 static void say_start(const struct run *r)
 {
 	const struct run_facts *f = &r->facts;
+	const char *device = fr_session_device(f->session);
 	char machine[256];
 
 	if (r->cli->v.quiet)
 		return;
 	if (r->screen || r->cli->v.verbose)
-		say("fr-run %s: model %s (%s) on %s %s, KV cache %s", FR_VERSION, fr_model_name(f->model),
+		say("fr-run %s: model %s (%s) on %s %s%s%s, KV cache %s", FR_VERSION, fr_model_name(f->model),
 		    fr_model_dtype(f->model), fr_session_backend(f->session), fr_session_isa(f->session),
-		    fr_session_kv(f->session));
+		    device ? ", " : "", device ? device : "", fr_session_kv(f->session));
 	if (fr_model_is_demo(f->model))
 		say("DEMO: shows the machinery, is no detector for pictures from the world");
 	if (!r->cli->v.verbose)
@@ -183,7 +189,6 @@ static void say_start(const struct run *r)
 		say("%s", machine);
 	if (*fr_session_passed_over(f->session))
 		say("on the CPU: %s", fr_session_passed_over(f->session));
-	fr_session_plan(f->session, stderr);
 }
 
 static void say_end(const struct run *r)
@@ -235,7 +240,14 @@ static int judge(struct run *r, struct fr_session *session)
 {
 	const struct values *v = &r->cli->v;
 	const struct fr_io io = {
-		.user = r, .next = next, .begin = begin, .text = text, .result = result, .stopped = stopped};
+		.user = r,
+		.next = next,
+		.begin = begin,
+		.text = text,
+		.result = result,
+		.stopped = stopped,
+		.ready = ready,
+	};
 	const int to_stdout = r->out.file == stdout;
 	struct fr_error err = {0};
 	int rc, code;

@@ -23,9 +23,10 @@ enum {
 struct values {
 	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from;
 	const char *tap, *pixels, *ids, *filter, *completion;
-	int threads, batch, max_tokens /* -1: not given */, top_k;
+	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
 	uint64_t seed, max_pixels;
+	int precise, no_cublas;
 	int verdict_only, json, csv, timings, quiet, verbose, exit_verdict, null, no_bos, decode, check;
 	int version, help, man;
 };
@@ -132,6 +133,8 @@ int inputs_open(struct inputs **out, char **path, size_t n_path, const char *fil
 void inputs_close(struct inputs *in);
 /* Next image: 1 filled, 0 at the end. *path and the job's bytes live until the next call. */
 int inputs_next(struct inputs *in, struct fr_job *job, const char **path);
+/* 1 when inputs_next would not wait for a pipe or a terminal. */
+int inputs_ready(struct inputs *in);
 size_t inputs_total(const struct inputs *in);	/* known by now, those already given included; 0: open-ended */
 size_t inputs_skipped(const struct inputs *in); /* files of directories that are no images */
 size_t inputs_columns(const struct inputs *in); /* the widest path known, in terminal columns */

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,12 +19,12 @@
 #define MAX_FILE ((size_t)1 << 30) /* no image file is larger in earnest; a device file may never end */
 #define SNIFF 4096		   /* bytes that tell an image from other files */
 
-enum kind { NAMED, STDIN, EMPTY_FOLDER, UNREADABLE_FOLDER, CUT_LINE };
+enum kind { NAMED, STDIN, EMPTY_FOLDER, UNREADABLE_FOLDER, CUT_LINE, BROKEN_LIST };
 struct entry {
 	char *path;
 	int folder; /* 1 + index of the folder it was found in; 0: named on the line or in a list */
 	enum kind kind;
-	int number; /* errno of UNREADABLE_FOLDER */
+	int number; /* errno of UNREADABLE_FOLDER and BROKEN_LIST */
 };
 struct folder {
 	char *path;
@@ -34,10 +35,10 @@ struct inputs {
 	size_t n, next, cap;
 	struct folder *folder;
 	size_t n_folders;
-	FILE *list;
-	int nul;
-	char *line;
-	size_t line_cap;
+	int list;	  /* file descriptor, -1: none */
+	struct buf lines; /* what was read of it; from line_at on not yet taken */
+	size_t line_at;
+	int nul, list_ended;
 	struct entry now; /* the entry in hand and its bytes */
 	struct buf bytes;
 	size_t given, skipped, columns;
@@ -153,8 +154,8 @@ static void add_path(struct inputs *in, const char *path, int may_be_stdin)
 
 static int open_list(struct inputs *in, const char *files_from)
 {
-	in->list = strcmp(files_from, "-") == 0 ? stdin : fopen(files_from, "re");
-	if (!in->list)
+	in->list = strcmp(files_from, "-") == 0 ? STDIN_FILENO : open(files_from, O_RDONLY | O_CLOEXEC);
+	if (in->list < 0)
 		return complain(EXIT_USAGE, "%s: the list of paths cannot be read (%s)", files_from, strerror(errno));
 	return 0;
 }
@@ -164,7 +165,7 @@ int inputs_open(struct inputs **out, char **path, size_t n_path, const char *fil
 	struct inputs *in = grown(NULL, 1, sizeof *in);
 	int readers = files_from && strcmp(files_from, "-") == 0, code = 0;
 
-	*in = (struct inputs){.nul = nul};
+	*in = (struct inputs){.nul = nul, .list = -1};
 	*out = in;
 	for (size_t i = 0; i < n_path; i++)
 		readers += strcmp(path[i], "-") == 0;
@@ -183,37 +184,80 @@ void inputs_close(struct inputs *in)
 		free(in->at[i].path);
 	for (size_t i = 0; i < in->n_folders; i++)
 		free(in->folder[i].path);
-	if (in->list && in->list != stdin)
-		fclose(in->list);
+	if (in->list > STDIN_FILENO)
+		close(in->list);
 	free(in->at);
 	free(in->folder);
-	free(in->line);
 	free(in->now.path);
+	buf_free(&in->lines);
 	buf_free(&in->bytes);
 	free(in);
 }
 
-/* One more path of the list into the queue; 0 at its end. */
-static int take_line(struct inputs *in)
+/* Reads on in the list: 1, or 0 when it has ended, or with wait = 0 has nothing at hand. */
+static int read_list(struct inputs *in, int wait)
 {
-	const int end = in->nul ? 0 : '\n';
+	struct pollfd ready = {.fd = in->list, .events = POLLIN};
+	char chunk[4096];
 	ssize_t n;
 
-	if (!in->list)
+	if (in->list_ended || (!wait && poll(&ready, 1, 0) <= 0))
+		return 0;
+	do
+		n = read(in->list, chunk, sizeof chunk);
+	while (n < 0 && errno == EINTR && !signals_caught());
+	if (n > 0) {
+		memmove(in->lines.at, in->lines.at + in->line_at, in->lines.n - in->line_at);
+		in->lines.n -= in->line_at;
+		in->line_at = 0;
+		buf_add(&in->lines, chunk, (size_t)n);
+		return 1;
+	}
+	in->list_ended = 1;
+	if (n < 0 && errno != EINTR)
+		add(in, copy_text(in->list == STDIN_FILENO ? "stdin" : "the list"), 0, BROKEN_LIST, errno);
+	return 0;
+}
+
+/* The next line that is not empty as copied text [*len], or NULL. The last one may lack its end. */
+static char *next_line(struct inputs *in, int wait, size_t *len)
+{
+	for (;;) {
+		const char *from = in->lines.at + in->line_at;
+		const size_t left = in->lines.n - in->line_at;
+		const char *end = left ? memchr(from, in->nul ? 0 : '\n', left) : NULL;
+		char *line;
+		if (!end && read_list(in, wait))
+			continue;
+		if (!end && (!in->list_ended || !left || signals_caught()))
+			return NULL;
+		*len = end ? (size_t)(end - from) : left;
+		in->line_at += *len + (end != NULL);
+		if (!*len)
+			continue;
+		line = grown(NULL, *len + 1, 1);
+		memcpy(line, from, *len);
+		line[*len] = 0;
+		return line;
+	}
+}
+
+/* One more path of the list into the queue; 0 at its end, or with wait = 0 when none is at hand. */
+static int take_line(struct inputs *in, int wait)
+{
+	size_t len;
+	char *line;
+
+	if (in->list < 0)
 		return 0;
 	in->n = in->next = 0; /* all before is done: the queue does not grow with the list */
-	do {
-		n = getdelim(&in->line, &in->line_cap, end, in->list);
-		if (n > 0 && in->line[n - 1] == end)
-			in->line[--n] = 0;
-	} while (n == 0);
-	if (n < 0)
-		return 0;
-	if (strlen(in->line) != (size_t)n)
-		add(in, copy_text(in->line), 0, CUT_LINE, 0);
-	else
-		add_path(in, in->line, 0);
-	return 1;
+	line = next_line(in, wait, &len);
+	if (line && strlen(line) != len)
+		add(in, copy_text(line), 0, CUT_LINE, 0);
+	else if (line)
+		add_path(in, line, 0);
+	free(line);
+	return in->n > 0;
 }
 
 /* ---- bytes ---- */
@@ -280,6 +324,9 @@ static int read_now(struct inputs *in, struct fr_error *err)
 			       "%s: this line of the list holds a NUL byte (--null reads lists whose paths "
 			       "end with one)",
 			       in->now.path);
+	case BROKEN_LIST:
+		return fr_fail(err, FR_E_IO, "%s: the paths cannot be read on (%s)", in->now.path,
+			       strerror(in->now.number));
 	case NAMED:
 	case STDIN:
 		break;
@@ -304,7 +351,7 @@ int inputs_next(struct inputs *in, struct fr_job *job, const char **path)
 {
 	for (;;) {
 		int rc;
-		if (signals_caught() || (in->next == in->n && !take_line(in)))
+		if (signals_caught() || (in->next == in->n && !take_line(in, 1)))
 			return 0;
 		free(in->now.path);
 		in->now = in->at[in->next++];
@@ -327,9 +374,20 @@ int inputs_next(struct inputs *in, struct fr_job *job, const char **path)
 	}
 }
 
+int inputs_ready(struct inputs *in)
+{
+	const struct entry *e;
+	struct stat st;
+
+	if (in->next == in->n && !take_line(in, 0))
+		return in->list < 0 || in->list_ended;
+	e = &in->at[in->next];
+	return e->kind != STDIN && (e->kind != NAMED || stat(e->path, &st) != 0 || S_ISREG(st.st_mode));
+}
+
 size_t inputs_total(const struct inputs *in)
 {
-	return in->list ? 0 : in->given + (in->n - in->next);
+	return in->list >= 0 ? 0 : in->given + (in->n - in->next);
 }
 
 size_t inputs_skipped(const struct inputs *in)

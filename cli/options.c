@@ -20,7 +20,8 @@ const char *const group_titles[G_GROUPS] = {
 };
 
 const struct option options[] = {
-	{"model", 'm', "demo|DIR", T_TEXT, V(model), .commands = C_SESSION | C_INFO | C_TOKENIZE | C_BENCH, .group = G_MODEL,
+	{"model", 'm', "demo|DIR", T_TEXT, V(model), .commands = C_SESSION | C_INFO | C_TOKENIZE | C_BENCH,
+	 .group = G_MODEL,
 	 .help = "a checkpoint's directory as published, or demo: the small model inside the program, which shows the "
 		 "machinery and is no detector"},
 	{"calibration", 0, "FILE", T_TEXT, V(calibration), .commands = C_CHECK, .group = G_MODEL,
@@ -74,16 +75,27 @@ const struct option options[] = {
 	{"color", 0, "auto|always|never", T_CHOICE, V(color), .commands = C_CHECK, .group = G_OUTPUT,
 	 .help = "(default auto: on a terminal, unless NO_COLOR is set or TERM is dumb)"},
 
-	{"backend", 0, "auto|cpu|cuda", T_CHOICE, V(backend), .commands = C_SESSION | C_BENCH, .group = G_MACHINE,
-	 .help = "where to compute; one that is not there ends with exit 3 (default auto)"},
+	{"backend", 0, "auto|cpu|cuda", T_CHOICE, V(backend), .commands = C_SESSION | C_INFO | C_BENCH,
+	 .group = G_MACHINE,
+	 .help = "where to compute: cuda is an NVIDIA GPU; one that is not there ends with exit 3 (default auto: cuda "
+		 "where there is one, else cpu)"},
+	{"gpu-layers", 0, "N", T_INT, V(gpu_layers), 0, 1024, C_SESSION | C_INFO, G_MACHINE,
+	 "cuda: decoder layers whose weights lie in the GPU's memory; the others stay in the host's and are read over "
+	 "the bus (default: all); results do not depend on it"},
+	{"precise", 0, NULL, T_FLAG, V(precise), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
+	 .help = "cuda: activations enter matrix products in twice 16 bits instead of 16; the CPU's are float32 in any "
+		 "case"},
+	{"no-cublas", 0, NULL, T_FLAG, V(no_cublas), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
+	 .help = "cuda: fr-run's own matrix products everywhere, none of NVIDIA's cuBLASLt"},
 	{"isa", 0, "ref|avx2|avx512|avx512bf16|amx", T_CHOICE, V(isa), .commands = C_SESSION | C_BENCH,
 	 .group = G_MACHINE,
-	 .help = "the instruction set; one that is not there ends with exit 3 (default: the best there is, see "
+	 .help = "the CPU's instruction set; one that is not there ends with exit 3 (default: the best there is, see "
 		 "--version)"},
 	{"threads", 't', "N", T_INT, V(threads), 1, 4096, C_SESSION | C_BENCH, G_MACHINE,
 	 "worker threads (default: the CPUs this process may use); results do not depend on it"},
 	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,
-	 "images whose text is written together; results do not depend on it (default 1)"},
+	 "images whose text is written together; results do not depend on it (default: 1 on the CPU; on a GPU 8, or as "
+	 "many as its memory has room for)"},
 	{"kv", 0, "f16|f32", T_CHOICE, V(kv), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
 	 .help = "number format of the KV cache (default f16)"},
 
@@ -418,7 +430,7 @@ int options_parse(struct cli *c, int argc, char **argv)
 				.backend = "auto",
 				.kv = "f16",
 				.rule = "logits",
-				.batch = 1}};
+				.gpu_layers = -1}};
 	c->path = calloc((size_t)argc + 1, sizeof *c->path);
 	if (!c->path)
 		return complain(-1, "no memory for %d arguments", argc);

@@ -13,6 +13,12 @@ int session_options(const struct cli *c, const struct fr_model *model, struct fr
 		.isa = v->isa,
 		.threads = v->threads,
 		.batch = v->batch,
+		.gpu_layers = v->gpu_layers < 0	   ? 0
+			      : v->gpu_layers == 0 ? -1
+						   : v->gpu_layers,
+		.precise = v->precise,
+		.no_cublas = v->no_cublas,
+		.plan = v->verbose && !v->quiet ? stderr : NULL,
 		.max_tokens = v->max_tokens < 0 ? 512 : v->max_tokens,
 		.verdict_only = v->verdict_only,
 		.kv_f32 = strcmp(v->kv, "f32") == 0,

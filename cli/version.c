@@ -5,6 +5,7 @@
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
+#include <string.h>
 #include <jpeglib.h>
 #include <webp/decode.h>
 
@@ -14,7 +15,7 @@
 void version_print(FILE *out)
 {
 	const int webp = WebPGetDecoderVersion();
-	char machine[512];
+	char machine[512], gpu[1024];
 
 	fprintf(out, "fr-run %s (commit %s)\n", FR_VERSION, FR_COMMIT);
 #ifdef __clang__
@@ -25,6 +26,8 @@ void version_print(FILE *out)
 	if (fr_machine(machine, sizeof machine) == 0)
 		fprintf(out, "machine: %s\n", machine);
 	fprintf(out, "backends: %s\n", fr_backends(machine, sizeof machine));
+	if (strstr(machine, "cuda"))
+		fprintf(out, "gpu: %s%s\n", fr_gpu(gpu, sizeof gpu) ? "none; " : "", gpu);
 	fprintf(out, "images: libjpeg-turbo %s, libwebp %d.%d.%d, stb_image; JSON: cJSON %s\n",
 		SPELL(LIBJPEG_TURBO_VERSION), webp >> 16, webp >> 8 & 255, webp & 255, cJSON_Version());
 	fprintf(out, "models: FakeVLM (LLaVA-1.5), and demo inside the program\n");

@@ -112,6 +112,7 @@ struct fr_session_opts {
 	double threshold;       /* p_fake >= threshold is fake; 0: 0.5 */
 	double band_lo, band_hi; /* lo <= p < hi is inconclusive; both 0: no band */
 	uint64_t max_pixels;    /* 0: 178956970, Pillow's own bomb limit */
+	FILE *plan;             /* the memory plan goes there before anything is taken; NULL: nowhere */
 };
 int fr_session_new(const struct fr_model *model, const struct fr_session_opts *opts, struct fr_session **out,
 		   struct fr_error *err);
@@ -201,6 +202,8 @@ int fr_diff(const char *path_a, const char *path_b, double rel, FILE *out, struc
 int fr_machine(char *buf, size_t size);
 /* The backends of this build: "cpu", or "cpu, cuda (sm_80 sm_89 sm_90 compute_90, nvcc 13.0)". Returns buf. */
 const char *fr_backends(char *buf, size_t size);
+/* One line: the GPU that a session would use and its memory; or -1 and why there is none. */
+int fr_gpu(char *buf, size_t size);
 /* Known answers on this machine's backends; prints `ok`/`FAIL` lines to out; -1 if one failed. */
 int fr_selftest(FILE *out, struct fr_error *err);
 

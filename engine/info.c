@@ -1,7 +1,7 @@
 /* fr_model_info: what a model is and what a run needs, before anything is loaded; for people or as one JSON object.
  *
  * Tensors are shown in groups: names that differ only in their numbers, with one shape and dtype, are one line. */
-#include "model.h"
+#include "session.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
@@ -19,11 +19,12 @@ struct facts {
 	const struct fr_model *m;
 	const struct fr_session_opts *o;
 	struct group *group;
-	size_t n_groups, beyond; /* tensors whose group found no place */
-	size_t bytes;		 /* of all tensors */
-	size_t copied, n_copied; /* not aligned to their elements: used through a copy */
-	size_t kv_position;	 /* bytes of KV per position and sequence */
-	size_t session;		 /* bytes of a session with the options */
+	size_t n_groups, beyond;   /* tensors whose group found no place */
+	size_t bytes;		   /* of all tensors */
+	size_t copied, n_copied;   /* not aligned to their elements: used through a copy */
+	size_t kv_position;	   /* bytes of KV per position and sequence */
+	struct fr_session session; /* with the options, laid out, nothing taken */
+	struct fr_error fits;	   /* FR_OK, or why it would not start */
 	int checked;
 	char machine[256];
 };
@@ -92,7 +93,7 @@ static int gather(struct facts *f, struct fr_error *err)
 	f->kv_position = 2 * (size_t)t->layers * (size_t)t->kv_heads * (size_t)t->head_dim * (f->o->kv_f32 ? 4 : 2);
 	if (fr_machine(f->machine, sizeof f->machine))
 		f->machine[0] = 0;
-	return fr_session_measure(f->m, f->o, NULL, &f->session, err);
+	return fr_session_preview(&f->session, f->m, f->o, &f->fits, err);
 }
 
 static int check(struct facts *f, struct fr_error *err)
@@ -204,10 +205,37 @@ static void print_tensors(const struct facts *f, FILE *out)
 		fprintf(out, "  and %zu more tensors of other shapes or names\n", f->beyond);
 }
 
+/* The memory of a device that has its own. */
+static void print_device(const struct facts *f, FILE *out)
+{
+	const struct fr_session *s = &f->session;
+	const int layers = s->model->desc.text.layers;
+	char text[32];
+
+	fprintf(out, "memory       %s, %s: %s in all", s->dev->device, s->dev->isa,
+		fr_size_text(s->needs.total, text, sizeof text));
+	fprintf(out, ", %s free\n", fr_size_text(s->needs.free, text, sizeof text));
+	fprintf(out, "             weights %s", fr_size_text(s->needs.weights.device, text, sizeof text));
+	if (s->device_layers < layers)
+		fprintf(out, ", and on the host the last %d of %d decoder layers, %s", layers - s->device_layers,
+			layers, fr_size_text(s->needs.weights.host, text, sizeof text));
+	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
+		(double)f->kv_position / 1024);
+	fprintf(out, "             KV cache, activations and work memory %s, for a batch of %d%s\n",
+		fr_size_text(s->plan.total, text, sizeof text), s->o.batch,
+		f->o->verdict_only ? ", the verdict only" : "");
+	fprintf(out,
+		"             %s together: ", fr_size_text(s->needs.weights.device + s->plan.total, text, sizeof text));
+	fprintf(out, "%s\n", f->fits.code == FR_OK ? "fits" : f->fits.text);
+	fr_plan_print(&s->plan, out);
+}
+
 static void print_memory(const struct facts *f, FILE *out)
 {
-	const int batch = f->o->batch ? f->o->batch : 1;
-
+	if (f->session.needs.total) {
+		print_device(f, out);
+		return;
+	}
 	fprintf(out, "memory       weights %.1f MiB, used where they are mapped", (double)f->bytes / MIB);
 	if (f->n_copied)
 		fprintf(out, " but for %zu tensors that lie unaligned (%.1f MiB)", f->n_copied,
@@ -215,7 +243,8 @@ static void print_memory(const struct facts *f, FILE *out)
 	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
 		(double)f->kv_position / 1024);
 	fprintf(out, "             KV cache and activations %.1f MiB in all, for a batch of %d%s\n",
-		(double)f->session / MIB, batch, f->o->verdict_only ? ", the verdict only" : "");
+		(double)f->session.plan.total / MIB, f->session.o.batch,
+		f->o->verdict_only ? ", the verdict only" : "");
 }
 
 static void print_all(const struct facts *f, FILE *out)
@@ -353,13 +382,27 @@ static void add_image(cJSON *root, const struct fr_image_desc *d)
 
 static void add_memory(cJSON *root, const struct facts *f)
 {
+	const struct fr_session *s = &f->session;
 	cJSON *o = cJSON_AddObjectToObject(root, "memory");
 
 	add_count(o, "weights", f->bytes);
 	add_count(o, "weights_copied", f->copied);
 	add_count(o, "kv_per_position", f->kv_position);
-	add_count(o, "session", f->session);
-	add_int(o, "batch", f->o->batch ? f->o->batch : 1);
+	add_count(o, "session", s->plan.total);
+	add_int(o, "batch", s->o.batch);
+	if (!s->needs.total) {
+		cJSON_AddNullToObject(o, "device");
+		return;
+	}
+	o = cJSON_AddObjectToObject(o, "device");
+	cJSON_AddStringToObject(o, "name", s->dev->device);
+	cJSON_AddStringToObject(o, "isa", s->dev->isa);
+	add_count(o, "weights", s->needs.weights.device);
+	add_count(o, "weights_on_host", s->needs.weights.host);
+	add_int(o, "gpu_layers", s->device_layers);
+	add_count(o, "free", s->needs.free);
+	add_count(o, "total", s->needs.total);
+	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
 }
 
 static void add_tensors(cJSON *root, const struct facts *f)
@@ -421,6 +464,7 @@ int fr_model_info(const struct fr_model *model, const struct fr_session_opts *op
 		rc = print_json(&f, out, err);
 	else if (rc == 0)
 		print_all(&f, out);
+	fr_session_close(&f.session);
 	free(f.group);
 	if (rc == 0 && fflush(out) != 0)
 		rc = fr_fail(err, FR_E_IO, "the report cannot be written");

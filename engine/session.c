@@ -73,9 +73,13 @@ static int open_device(struct fr_session *s, struct fr_error *err)
 static int open_session(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err)
 {
 	const struct fr_model *m = s->model;
+	int rc;
 
 	FR_TRY(open_device(s, err));
-	FR_TRY(fr_lay_out(s, force, err));
+	rc = fr_lay_out(s, force, err);
+	if (s->o.plan)
+		fr_session_plan(s, s->o.plan);
+	FR_TRY(rc);
 	FR_TRY(fr_plan_take(&s->plan, s->dev, err));
 	if (s->dev->ops->work)
 		s->dev->ops->work(s->dev, s->work, fr_plan_bytes(&s->plan, &s->work), &s->limits);
