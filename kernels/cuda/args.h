@@ -116,6 +116,16 @@ struct fr_gemm_f32_args {
 	struct fr_gemm_part part[FR_MAX_ALSO];
 };
 
+#define FR_LT_THREADS 256
+#define FR_LT_MAX_ROWS 65535 /* of the grid; a block takes every so many-th row */
+struct fr_lt_args {
+	struct fr_gemm_part part;
+	const float *sums;     /* [rows, n]; may be y */
+	const float *gate;     /* [rows, n]: of a gated product, whose sums are up's; else NULL */
+	const float *rowscale; /* [rows] or NULL */
+	int rows;
+};
+
 /* ---- pick.cu: a block a row ---- */
 #define FR_PICK_GREEDY_THREADS 1024
 #define FR_PICK_GREEDY_SMEM (32 * 8)

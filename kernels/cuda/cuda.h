@@ -149,6 +149,7 @@ void fr_cu_skinny_glu(struct fr_cuda *d, const struct fr_glu *a);
 /* cuBLASLt: 1 when it did the product, 0 when ours is to be used for this weight shape. */
 int fr_cu_lt_open(struct fr_cuda *d);
 void fr_cu_lt_close(struct fr_cuda *d);
+size_t fr_cu_lt_bytes(const struct fr_cuda *d, const struct fr_limits *limits); /* of FR_PART_LT */
 int fr_cu_lt_linear(struct fr_cuda *d, const struct fr_linear *a);
 int fr_cu_lt_glu(struct fr_cuda *d, const struct fr_glu *a);
 

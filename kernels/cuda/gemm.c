@@ -1,6 +1,6 @@
-/* Matrix products of the prefill phase with 16-bit weights: which tile, how many blocks, and what the kernels of gemm.cu
- * are told. Any tile gives the same bits, so the choice may look at the number of rows: it is the one that keeps the
- * multiprocessors busiest. The products of one x (q, k, v) are one launch. */
+/* Matrix products of the prefill phase with 16-bit weights: which tile, how many blocks, and what the kernels of
+ * gemm.cu are told. Any tile gives the same bits, so the choice may look at the number of rows: it is the one that
+ * keeps the multiprocessors busiest. The products of one x (q, k, v) are one launch. */
 #include "gemm.h"
 
 #include <assert.h>
@@ -12,9 +12,13 @@ struct tile {
 	int rows, cols;
 	unsigned threads;
 	int smem;
-	int speed; /* in percent of the large tile's, all multiprocessors full: from the limits in gemm.cu, unmeasured */
+	int speed; /* in percent of the large tile's, all multiprocessors full: from the limits in gemm.cu, unmeasured
+		    */
 };
-#define TILE(name) {FR_CU_fr_gemm_##name##_bf16, FR_CU_fr_gemm_##name##_f16}
+#define TILE(name)                                                                                                     \
+	{                                                                                                              \
+		FR_CU_fr_gemm_##name##_bf16, FR_CU_fr_gemm_##name##_f16                                                \
+	}
 static const struct tile tiles[] = {
 	{TILE(l), TILE(l_glu), 128, 256, 256, 3 * (128 + 256) * 128, 100},
 	{TILE(m), TILE(m_glu), 128, 128, 128, 3 * (128 + 128) * 128, 85},
@@ -62,8 +66,13 @@ static void launch(struct fr_cuda *d, struct fr_gemm_args *g, enum fr_dtype dtyp
 
 struct fr_gemm_part fr_gemm_part_of(const struct fr_linear *a)
 {
-	struct fr_gemm_part p = {.bias = a->bias, .scale = a->scale, .residual = a->residual, .y = a->y,
-				 .n = a->w.rows, .act = a->act, .w = {a->w.data}};
+	struct fr_gemm_part p = {.bias = a->bias,
+				 .scale = a->scale,
+				 .residual = a->residual,
+				 .y = a->y,
+				 .n = a->w.rows,
+				 .act = a->act,
+				 .w = {a->w.data}};
 
 	p.vec = p.n % 4 == 0 && fr_gemm_aligned(p.y) && fr_gemm_aligned(p.residual);
 	return p;
@@ -77,7 +86,8 @@ struct fr_gemm_part fr_gemm_glu_part_of(const struct fr_glu *a)
 	return p;
 }
 
-/* An activation is the middle of an MLP, whose second product reads y; other results go to norms, rotation, attention. */
+/* An activation is the middle of an MLP, whose second product reads y; other results go to norms, rotation, attention.
+ */
 void fr_gemm_pack_out(struct fr_cuda *d, struct fr_gemm_part *p, int rows, enum fr_phase phase)
 {
 	struct fr_packed out = {0};
@@ -89,23 +99,36 @@ void fr_gemm_pack_out(struct fr_cuda *d, struct fr_gemm_part *p, int rows, enum 
 	p->pack_pitch = out.pitch;
 }
 
-/* The input's side of a launch. 0: there is nothing to launch, a failure was noted. */
-static int begin(struct fr_cuda *d, struct fr_gemm_args *g, const float *x, size_t stride, int rows,
-		 const struct fr_mat *w, enum fr_phase phase)
+/* The input's side of a launch. */
+static struct fr_gemm_args args_of(const struct fr_packed *x)
 {
-	struct fr_packed in = fr_cu_pack(d, x, stride, rows, w->cols, w->dtype, fr_cu_terms(d->precise, phase));
+	return (struct fr_gemm_args){.x = x->data,
+				     .rowscale = x->scale,
+				     .xpitch = (size_t)x->pitch,
+				     .rows = x->rows,
+				     .terms = x->terms,
+				     .depth = fr_pitch(x->cols),
+				     .wpitch = (size_t)fr_pitch(x->cols)};
+}
 
-	*g = (struct fr_gemm_args){.x = in.data, .rowscale = in.scale, .xpitch = (size_t)in.pitch, .rows = rows,
-				   .terms = in.terms, .depth = fr_pitch(w->cols), .wpitch = (size_t)fr_pitch(w->cols)};
-	return in.data != NULL;
+void fr_gemm_dot(struct fr_cuda *d, const struct fr_packed *x, const struct fr_mat *w, float *y)
+{
+	const struct fr_linear a = {.w = *w, .y = y};
+	struct fr_gemm_args g = args_of(x);
+
+	g.part[g.parts++] = fr_gemm_part_of(&a);
+	launch(d, &g, w->dtype, 0);
 }
 
 void fr_cu_gemm(struct fr_cuda *d, const struct fr_linear *a)
 {
-	struct fr_gemm_args g;
+	const size_t stride = a->x_stride ? a->x_stride : (size_t)a->w.cols;
+	const struct fr_packed x =
+		fr_cu_pack(d, a->x, stride, a->rows, a->w.cols, a->w.dtype, fr_cu_terms(d->precise, a->phase));
+	struct fr_gemm_args g = args_of(&x);
 
-	if (!begin(d, &g, a->x, a->x_stride ? a->x_stride : (size_t)a->w.cols, a->rows, &a->w, a->phase))
-		return;
+	if (!x.data)
+		return; /* noted */
 	for (const struct fr_linear *i = a; i; i = i->also) {
 		assert(g.parts < FR_MAX_ALSO && i->w.dtype == a->w.dtype);
 		g.part[g.parts++] = fr_gemm_part_of(i);
@@ -117,12 +140,13 @@ void fr_cu_gemm(struct fr_cuda *d, const struct fr_linear *a)
 
 void fr_cu_gemm_glu(struct fr_cuda *d, const struct fr_glu *a)
 {
-	struct fr_gemm_args g;
+	const struct fr_packed x = fr_cu_pack(d, a->x, (size_t)a->gate.cols, a->rows, a->gate.cols, a->gate.dtype,
+					      fr_cu_terms(d->precise, a->phase));
+	struct fr_gemm_args g = args_of(&x);
 
-	if (!begin(d, &g, a->x, (size_t)a->gate.cols, a->rows, &a->gate, a->phase))
-		return;
-	g.parts = 1;
-	g.part[0] = fr_gemm_glu_part_of(a);
+	if (!x.data)
+		return; /* noted */
+	g.part[g.parts++] = fr_gemm_glu_part_of(a);
 	fr_gemm_pack_out(d, &g.part[0], a->rows, a->phase);
 	launch(d, &g, a->gate.dtype, 1);
 }

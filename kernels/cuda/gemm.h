@@ -10,6 +10,9 @@ struct fr_gemm_part fr_gemm_glu_part_of(const struct fr_glu *a);
 /* Asks where y's 16-bit terms go, if a product will read them. After fr_cu_pack of the product's own input. */
 void fr_gemm_pack_out(struct fr_cuda *d, struct fr_gemm_part *p, int rows, enum fr_phase phase);
 
+/* y [x->rows, w->rows] = the dots of packed rows and weights alone. */
+void fr_gemm_dot(struct fr_cuda *d, const struct fr_packed *x, const struct fr_mat *w, float *y);
+
 FR_INLINE int fr_gemm_aligned(const void *p)
 {
 	return ((uintptr_t)p & 15) == 0; /* NULL is */

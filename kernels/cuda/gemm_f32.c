@@ -21,8 +21,12 @@ static void launch(struct fr_cuda *d, struct fr_gemm_f32_args *g, int gated)
 
 static struct fr_gemm_f32_args begin(const float *x, size_t stride, int rows, int cols)
 {
-	return (struct fr_gemm_f32_args){.x = x, .stride = stride, .wpitch = (size_t)fr_pitch(cols), .rows = rows,
-					 .cols = cols, .vec = stride % 4 == 0 && fr_gemm_aligned(x)};
+	return (struct fr_gemm_f32_args){.x = x,
+					 .stride = stride,
+					 .wpitch = (size_t)fr_pitch(cols),
+					 .rows = rows,
+					 .cols = cols,
+					 .vec = stride % 4 == 0 && fr_gemm_aligned(x)};
 }
 
 void fr_cu_gemm_f32(struct fr_cuda *d, const struct fr_linear *a)

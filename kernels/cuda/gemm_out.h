@@ -1,5 +1,5 @@
-/* What the matrix products do with a sum: the parts of struct fr_linear behind the dot, four columns of a row at a time,
- * each step rounded as the contract says. A thread keeps its columns for all its rows. */
+/* What the matrix products do with a sum: the parts of struct fr_linear behind the dot, four columns of a row at a
+ * time, each step rounded as the contract says. A thread keeps its columns for all its rows. */
 #ifndef FR_KERNELS_CUDA_GEMM_OUT_H
 #define FR_KERNELS_CUDA_GEMM_OUT_H
 

@@ -184,6 +184,8 @@ static size_t part_bytes(const struct fr_cuda *d, enum fr_cu_part part, const st
 		return attn_bytes(d, l);
 	case FR_PART_PICK:
 		return fr_cu_align(most_rows(l) * sizeof(int32_t));
+	case FR_PART_LT:
+		return fr_cu_align(fr_cu_lt_bytes(d, l));
 	default:
 		return 0;
 	}
