@@ -195,4 +195,18 @@ struct fr_attn_combine_args {
 	int heads, head_dim, chunks;
 };
 
+/* ---- peak.cu: two blocks a multiprocessor ---- */
+#define FR_PEAK_THREADS 512
+#define FR_PEAK_UNROLL 8    /* loads of 16 bytes under way in a thread */
+#define FR_PEAK_CHAINS 8    /* sums of a thread or warp that are independent */
+#define FR_PEAK_F32_STEPS 8 /* links of each in a round */
+struct fr_peak_args {
+	const void *from; /* [quads] of 16 bytes: a multiple of what the grid reads in a turn */
+	void *to;
+	uint32_t *sink; /* one word */
+	size_t quads;
+	int rounds;
+	float factor;
+};
+
 #endif
