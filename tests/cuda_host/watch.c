@@ -37,7 +37,7 @@ static uintptr_t smem0;
 static unsigned smem_bytes;
 static uint32_t block, launch_first, ordered_first; /* numbers of blocks */
 static unsigned char waited[FR_SHIM_THREADS];
-extern char __executable_start, end;
+extern char __executable_start, _end;
 
 int fr_shim_watch_open(void)
 {
@@ -98,63 +98,108 @@ void fr_shim_release(void)
 
 /* ---- shared memory ---- */
 
-static int unordered(uint32_t was)
+struct access {
+	uintptr_t p;
+	size_t n;
+	int write;
+};
+
+static void pending_touched(const struct access *x, uint32_t thread)
 {
-	uint32_t t = was >> THREAD_SHIFT, me = fr_shim_now.thread;
-	return t != me && (was & FR_SHIM_EPOCHS) >= fr_shim_know[me / 32][t / 32];
+	fr_shim_finding(1, "%s %zu bytes at shared byte %zu, where a cp.async of thread %u is still under way",
+			x->write ? "writes" : "reads", x->n, (size_t)(x->p - smem0), thread);
 }
 
-static void shared_race(uintptr_t p, size_t n, int write, uint32_t was, const char *did)
+static void shared_race(const struct access *x, uint32_t was, const char *did)
 {
 	fr_shim_finding(0,
 			"race on shared memory: %s %zu bytes at shared byte %zu, which thread %u %s with no barrier "
 			"between",
-			write ? "writes" : "reads", n, (size_t)(p - smem0), was >> THREAD_SHIFT, did);
+			x->write ? "writes" : "reads", x->n, (size_t)(x->p - smem0), was >> THREAD_SHIFT, did);
 }
 
-static inline void shared_word(struct shared_word *c, uint32_t mask, int write, uintptr_t p, size_t n)
+/* Whether `was` touched a byte of mask and does not come before what thread `me` does now. */
+static inline int unordered(uint32_t was, uint32_t mask, uint32_t me, const uint32_t *know)
+{
+	uint32_t t = was >> THREAD_SHIFT;
+	return was >> MASK_SHIFT & mask && t != me && (was & FR_SHIM_EPOCHS) >= know[t / 32];
+}
+
+/* The same thread in the same epoch: its bytes add up. */
+static inline uint32_t merged(uint32_t was, uint32_t now)
+{
+	return (was ^ now) & ~(15u << MASK_SHIFT) ? now : was | now;
+}
+
+static inline __attribute__((always_inline)) int shared_word(struct shared_word *c, uint32_t mask,
+							     const struct access *x)
 {
 	uint32_t me = fr_shim_now.thread;
-	uint32_t now = me << THREAD_SHIFT | mask << MASK_SHIFT | fr_shim_know[me / 32][me / 32];
-	if (c->pending) {
-		fr_shim_finding(1, "%s %zu bytes at shared byte %zu, where a cp.async of thread %u is still under way",
-				write ? "writes" : "reads", n, (size_t)(p - smem0), c->pending - 1);
+	const uint32_t *know = fr_shim_know[me / 32];
+	uint32_t now = me << THREAD_SHIFT | mask << MASK_SHIFT | know[me / 32];
+	int races = 0;
+	if (c->pending)
+		pending_touched(x, c->pending - 1);
+	if (unordered(c->wrote, mask, me, know))
+		shared_race(x, c->wrote, "wrote"), races = 1;
+	if (!x->write) {
+		if (c->read >> (THREAD_SHIFT + 5) != me / 32)
+			c->read_other = c->read;
+		c->read = merged(c->read, now);
+		return races;
 	}
-	if (c->wrote >> MASK_SHIFT & mask && unordered(c->wrote))
-		shared_race(p, n, write, c->wrote, "wrote");
-	if (write) {
-		if (c->read >> MASK_SHIFT & mask && unordered(c->read))
-			shared_race(p, n, write, c->read, "read");
-		else if (c->read_other >> MASK_SHIFT & mask && unordered(c->read_other))
-			shared_race(p, n, write, c->read_other, "read");
-		c->wrote = now;
-		return;
-	}
-	if (c->read >> (THREAD_SHIFT + 5) != me / 32)
-		c->read_other = c->read;
-	c->read = now;
+	if (!races && unordered(c->read, mask, me, know))
+		shared_race(x, c->read, "read"), races = 1;
+	if (!races && unordered(c->read_other, mask, me, know))
+		shared_race(x, c->read_other, "read"), races = 1;
+	c->wrote = merged(c->wrote, now);
+	return races;
 }
 
+/* The bytes of word i that [off, end) covers, a bit each. */
+static inline uint32_t bytes_of(size_t i, size_t off, size_t end)
+{
+	uint32_t mask = 15;
+	if (i * 4 < off)
+		mask &= 15u << (off - i * 4);
+	if (i * 4 + 4 > end)
+		mask &= 15u >> (i * 4 + 4 - end);
+	return mask;
+}
+
+static __attribute__((noinline)) int other_word(struct shared_word *c, const struct access *x)
+{
+	return shared_word(c, 15, x);
+}
+
+/* Words with the same past have the same future: most accesses of 16 bytes look at one word. */
 static void shared_access(uintptr_t p, size_t n, int write)
 {
-	size_t off = p - smem0, end_off = off + n;
-	if (off >= smem_bytes || end_off > smem_bytes || end_off < off) {
+	const struct access x = {p, n, write};
+	size_t off = p - smem0, end = off + n, i = off / 4;
+	if (off >= smem_bytes || end > smem_bytes || end < off) {
 		fr_shim_finding(1, "%s %zu bytes at shared byte %lld of the launch's %u", write ? "writes" : "reads", n,
 				(long long)off, smem_bytes);
 		return;
 	}
-	if (!(off & 3) && !(n & 3)) {
-		for (size_t i = off / 4; i < end_off / 4; i++)
-			shared_word(&shared[i], 15, write, p, n);
+	if ((off | n) & 3) {
+		for (; i * 4 < end; i++)
+			if (shared_word(&shared[i], bytes_of(i, off, end), &x))
+				return;
 		return;
 	}
-	for (size_t i = off / 4; i * 4 < end_off; i++) {
-		uint32_t mask = 15;
-		if (i * 4 < off)
-			mask &= 15u << (off - i * 4);
-		if (i * 4 + 4 > end_off)
-			mask &= 15u >> (i * 4 + 4 - end_off);
-		shared_word(&shared[i], mask & 15, write, p, n);
+	const struct shared_word before = shared[i];
+	struct shared_word after = before;
+	if (shared_word(&after, 15, &x))
+		return;
+	for (; i < end / 4; i++) {
+		struct shared_word *c = &shared[i];
+		/* by members: a load of all that was stored in parts would wait for the stores */
+		if (c->wrote == before.wrote && c->read == before.read && c->read_other == before.read_other &&
+		    c->pending == before.pending)
+			c->wrote = after.wrote, c->read = after.read, c->read_other = after.read_other;
+		else if (other_word(c, &x))
+			return;
 	}
 }
 
@@ -177,18 +222,18 @@ void fr_shim_forget_pending(void *at)
 
 /* ---- device memory ---- */
 
-static void device_race(uintptr_t p, size_t n, int write, const char *did)
+static void device_race(const struct access *x, const char *did)
 {
 	char where[160];
 	fr_shim_finding(0, "race on device memory: %s %zu bytes at %s, which another block of the launch %s",
-			write ? "writes" : "reads", n, fr_shim_where(p, where), did);
+			x->write ? "writes" : "reads", x->n, fr_shim_where(x->p, where), did);
 }
 
-static void early(uintptr_t p, size_t n, int write)
+static void early(const struct access *x)
 {
 	char where[160];
-	fr_shim_finding(0, "%s %zu bytes at %s before FR_WAIT()%s", write ? "writes" : "reads", n,
-			fr_shim_where(p, where), write ? "" : ", which an earlier kernel writes");
+	fr_shim_finding(0, "%s %zu bytes at %s before FR_WAIT()%s", x->write ? "writes" : "reads", x->n,
+			fr_shim_where(x->p, where), x->write ? "" : ", which an earlier kernel writes");
 }
 
 static void not_const(uintptr_t p, const char *did)
@@ -198,47 +243,54 @@ static void not_const(uintptr_t p, const char *did)
 			did);
 }
 
-static inline void device_word(struct device_word *c, uint32_t mask, int write, uintptr_t p, size_t n)
+static inline int device_word(struct device_word *c, uint32_t mask, const struct access *x)
 {
-	uint32_t by = c->wrote >> 4, reader = c->read >> 6;
+	uint32_t by = c->wrote >> 4, reader = c->read >> 6, found = fr_shim_findings;
 	if (by >= launch_first && by != block && c->wrote & mask)
-		device_race(p, n, write, "writes");
-	if (!waited[fr_shim_now.thread] && (write || (by >= ordered_first && by && c->wrote & mask)))
-		early(p, n, write);
-	if (write) {
-		if (reader >= launch_first && (reader != block || c->read & READ_SEVERAL) && c->read & mask)
-			device_race(p, n, write, "reads");
-		else if (reader == block && c->read & READ_CONST && c->read & mask)
-			not_const(p, "has read");
-		c->wrote = block << 4 | (by == block ? c->wrote & 15 : 0) | mask;
-	} else if (reader != block) {
-		c->read = block << 6 | (reader >= launch_first ? READ_SEVERAL | (c->read & 63) : 0) | mask;
-	} else {
-		c->read |= mask;
+		device_race(x, "writes");
+	else if (!waited[fr_shim_now.thread] && (x->write || (by >= ordered_first && by && c->wrote & mask)))
+		early(x);
+	if (!x->write) {
+		if (reader == block)
+			c->read |= mask;
+		else
+			c->read = block << 6 | (reader >= launch_first ? READ_SEVERAL | (c->read & 63) : 0) | mask;
+		return found != (uint32_t)fr_shim_findings;
 	}
+	if (reader >= launch_first && (reader != block || c->read & READ_SEVERAL) && c->read & mask)
+		device_race(x, "reads");
+	else if (reader == block && c->read & READ_CONST && c->read & mask)
+		not_const(x->p, "has read");
+	c->wrote = block << 4 | (by == block ? c->wrote & 15 : 0) | mask;
+	return found != (uint32_t)fr_shim_findings;
 }
 
 static void device_access(uintptr_t p, size_t n, int write)
 {
+	const struct access x = {p, n, write};
 	const struct fr_shim_alloc *a = fr_shim_find(p);
 	if (!a || !a->live || p - a->base + n > a->bytes) {
 		char where[160];
 		fr_shim_finding(1, "%s %zu bytes at %s", write ? "writes" : "reads", n, fr_shim_where(p, where));
 		return;
 	}
-	size_t off = p - fr_shim_arena, end_off = off + n;
-	if (!(off & 3) && !(n & 3)) {
-		for (size_t i = off / 4; i < end_off / 4; i++)
-			device_word(&device[i], 15, write, p, n);
+	size_t off = p - fr_shim_arena, end = off + n, i = off / 4;
+	if ((off | n) & 3) {
+		for (; i * 4 < end; i++)
+			if (device_word(&device[i], bytes_of(i, off, end), &x))
+				return;
 		return;
 	}
-	for (size_t i = off / 4; i * 4 < end_off; i++) {
-		uint32_t mask = 15;
-		if (i * 4 < off)
-			mask &= 15u << (off - i * 4);
-		if (i * 4 + 4 > end_off)
-			mask &= 15u >> (i * 4 + 4 - end_off);
-		device_word(&device[i], mask & 15, write, p, n);
+	const struct device_word before = device[i];
+	struct device_word after = before;
+	if (device_word(&after, 15, &x))
+		return;
+	for (; i < end / 4; i++) {
+		struct device_word *c = &device[i];
+		if (c->wrote == before.wrote && c->read == before.read)
+			c->wrote = after.wrote, c->read = after.read;
+		else if (device_word(c, 15, &x))
+			return;
 	}
 }
 
@@ -248,7 +300,7 @@ static void other_access(uintptr_t p, size_t n, int write)
 {
 	if (!fr_shim_running)
 		return;
-	if (!write && p >= (uintptr_t)&__executable_start && p + n <= (uintptr_t)&end)
+	if (!write && p >= (uintptr_t)&__executable_start && p + n <= (uintptr_t)&_end)
 		return;
 	if (fr_shim_pinned(p, n)) {
 		if (!write)
