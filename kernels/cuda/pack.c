@@ -33,6 +33,14 @@ void fr_cu_forms_forget(struct fr_cu_scratch *s)
 	}
 }
 
+void fr_cu_forms_even(struct fr_cuda *d)
+{
+	struct fr_cu_block *a = &d->scratch->form[0].block, *b = &d->scratch->form[1].block;
+
+	fr_cu_need(d, a, b->bytes, "memory for packed activations");
+	fr_cu_need(d, b, a->bytes, "memory for packed activations");
+}
+
 void fr_cu_wrote(struct fr_cuda *d, const void *p, size_t bytes)
 {
 	const char *from = p;
@@ -141,7 +149,7 @@ struct fr_packed fr_cu_pack_out(struct fr_cuda *d, const float *y, int rows, int
 
 	/* logits are wider than any input of a product, which work() has not reckoned with */
 	if (d->act_dtype != FR_BF16 || d->error || f->given == d->launches ||
-	    (s->work && data_bytes(rows, cols, terms) > f->block.bytes))
+	    ((s->work || s->recording) && data_bytes(rows, cols, terms) > f->block.bytes))
 		return (struct fr_packed){0};
 	f = take_form(d, y, (size_t)cols, rows, cols, FR_BF16, terms);
 	if (!f)

@@ -25,7 +25,7 @@ static void free_block(struct fr_cuda *d, struct fr_cu_block *b)
 
 void *fr_cu_need(struct fr_cuda *d, struct fr_cu_block *b, size_t bytes, const char *what)
 {
-	size_t room = fr_cu_align(bytes > 2 * b->bytes || !b->own ? bytes : 2 * b->bytes);
+	const size_t room = fr_cu_align(bytes);
 	void *p;
 
 	if (bytes <= b->bytes)
@@ -237,7 +237,7 @@ void fr_cu_work(struct fr_dev *dev, void *block, size_t bytes, const struct fr_l
 	struct fr_cuda *d = (struct fr_cuda *)dev;
 
 	assert(bytes >= lay_out(d, limits, NULL));
-	fr_cu_steps_drop(d);
+	fr_cu_steps_restart(d);
 	forget(d);
 	lay_out(d, limits, block);
 	d->scratch->work = block;
@@ -275,6 +275,7 @@ void fr_cu_gone(struct fr_cuda *d, const void *p, size_t bytes)
 	fr_cu_steps_drop(d);
 	fr_cu_wrote(d, p, bytes);
 	if (s->work && from < s->work + s->work_bytes && s->work < from + bytes) {
+		fr_cu_steps_restart(d);
 		forget(d);
 		leave_work(s);
 	}

@@ -101,13 +101,18 @@ void fr_cu_stages_settle(struct fr_cuda *d);
 const void *fr_cu_step_array(struct fr_cuda *d, const void *host, size_t bytes);
 /* What replays since the last call have brought goes to its host arrays; everything has run. */
 void fr_cu_steps_bring(struct fr_cuda *d);
-/* Waits, brings, forgets all recordings. */
+/* Waits, brings, forgets all recordings: memory that they know moves. */
 void fr_cu_steps_drop(struct fr_cuda *d);
+/* The same where there is less memory than before: each step is run eagerly again before it is recorded. */
+void fr_cu_steps_restart(struct fr_cuda *d);
 void fr_cu_steps_free(struct fr_cuda *d);
 
 /* ---- pack.c ---- */
 
 void fr_cu_forms_forget(struct fr_cu_scratch *s);
+/* Makes both as large as the larger one: which of them a call takes depends on the calls before it. Not between a pack and
+ * the launch that reads it. */
+void fr_cu_forms_even(struct fr_cuda *d);
 /* The most that one of the packed forms takes. */
 size_t fr_cu_form_bytes(const struct fr_cuda *d, const struct fr_limits *limits);
 

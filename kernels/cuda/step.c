@@ -117,8 +117,17 @@ void fr_cu_steps_drop(struct fr_cuda *d)
 		fr_cu_steps_bring(d);
 	}
 	for (int i = 0; i < s->steps; i++)
-		if (s->step[i] != s->in)
+		if (s->step[i]->graph)
 			drop(d, s->step[i]);
+}
+
+void fr_cu_steps_restart(struct fr_cuda *d)
+{
+	struct fr_cu_scratch *s = d->scratch;
+
+	fr_cu_steps_drop(d);
+	for (int i = 0; i < s->steps; i++)
+		s->step[i]->runs = 0;
 }
 
 void *fr_cu_kept(struct fr_cuda *d, void *host, size_t bytes)
@@ -172,7 +181,9 @@ static struct fr_cu_step *find_step(struct fr_cuda *d, const int32_t *ids, const
 		return t;
 	if (t && t->graph)
 		fr_cu_steps_drop(d);
-	if (!t)
+	if (t)
+		drop(d, t);
+	else
 		t = add_step(s);
 	if (t)
 		*t = (struct fr_cu_step){.ids = ids, .row = row, .draw = draw, .rows = rows};
@@ -216,6 +227,7 @@ int fr_cu_step_begin(struct fr_dev *dev, const int32_t *ids, const struct fr_row
 	fr_cu_uploaded(d);
 	if (t->graph && t->never)
 		fr_cu_steps_drop(d);
+	fr_cu_forms_even(d);
 	put_arrays(d, t);
 	if (t->graph && !d->error) {
 		replay(d, t);
@@ -225,7 +237,7 @@ int fr_cu_step_begin(struct fr_dev *dev, const int32_t *ids, const struct fr_row
 	t->runs += t->runs < 2;
 	if (t->runs == 2 && !t->never && !s->off && !d->error)
 		start_recording(d, t);
-	if (!s->recording) {
+	if (!s->recording) { /* counted anew */
 		t->kept_n = 0;
 		t->kept_bytes = 0;
 	}
@@ -254,8 +266,10 @@ void fr_cu_steps_free(struct fr_cuda *d)
 	struct fr_cu_scratch *s = d->scratch;
 
 	fr_cu_steps_drop(d);
-	for (int i = 0; i < s->steps; i++)
+	for (int i = 0; i < s->steps; i++) {
+		drop(d, s->step[i]);
 		free(s->step[i]);
+	}
 	free(s->step);
 	s->step = NULL;
 	s->steps = 0;
