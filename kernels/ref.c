@@ -349,7 +349,7 @@ static int ref_sync(struct fr_dev *dev, struct fr_error *err)
 	struct fr_rounds *r = &((struct fr_ref *)dev)->rounds;
 
 	if (!r->failed)
-		return 0;
+		return fr_host_sync(dev, err);
 	r->failed = 0;
 	return fr_fail(err, FR_E_MEMORY, "not enough memory for the rounded inputs of an operation");
 }

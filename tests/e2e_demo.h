@@ -13,6 +13,7 @@
 struct picture {
 	const char *isa; /* of the labels */
 	double limit;	 /* how many times the bounds of golden.h it may be off; 1 for float32 */
+	int taps;	 /* those of the first picture too */
 	char name[256];
 	const uint8_t *bytes;
 	size_t size;
@@ -83,7 +84,7 @@ static inline void check_dump(struct fr_session *s, const struct golden *want, c
 	check_row(want, &got, p, "logits");
 	check_row(want, &got, p, "verdict.logits");
 	snprintf(tail, sizeof tail, "noise.%s:", p->name);
-	for (size_t i = 0; first && i < want->t.n; i++) {
+	for (size_t i = 0; first && p->taps && i < want->t.n; i++) {
 		const char *name = want->t.at[i].name, *tap = name + strlen(tail);
 		if (strncmp(name, tail, strlen(tail)) == 0 && strcmp(tap, "logits") != 0 &&
 		    strcmp(tap, "verdict.logits") != 0)
@@ -131,7 +132,7 @@ static inline void run_level(const struct golden *want, const char *isa, const s
 	struct fr_model *model;
 	struct fr_session *s;
 	struct fr_error err;
-	struct picture p = {.isa = isa, .limit = limit};
+	struct picture p = {.isa = isa, .limit = limit, .taps = limit <= 1};
 	struct fr_session_opts o = *way;
 	char label[64], path[512];
 	int n = 0;

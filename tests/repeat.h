@@ -20,16 +20,22 @@ struct feed {
 	const uint8_t *bytes[IMAGES];
 	size_t size[IMAGES], given, next_result;
 	int slow, asked;
+	int pictures, tokens; /* of each run; 0: all, 24 */
 	int disorder;
 	struct one out[IMAGES];
 	void (*prepare)(struct fr_session *s); /* NULL: the session as it is */
 };
 
+static inline size_t pictures(const struct feed *f)
+{
+	return f->pictures ? (size_t)f->pictures : IMAGES;
+}
+
 static inline int next(void *user, struct fr_job *job)
 {
 	struct feed *f = user;
 
-	if (f->given == IMAGES)
+	if (f->given == pictures(f))
 		return 0;
 	job->bytes = f->bytes[f->given];
 	job->size = f->size[f->given++];
@@ -64,7 +70,7 @@ static inline void result(void *user, const struct fr_result *r)
 /* A text that depends on the picture, so that rows mixed up between sequences cannot go unseen. */
 static inline int all_alike(const struct feed *f)
 {
-	for (int i = 1; i < IMAGES; i++)
+	for (size_t i = 1; i < pictures(f); i++)
 		if (f->out[i].real != f->out[0].real)
 			return 0;
 	return 1;
@@ -79,13 +85,13 @@ static inline int judge(const struct fr_model *model, struct fr_session_opts o, 
 	f->given = f->next_result = 0;
 	f->disorder = 0;
 	memset(f->out, 0, sizeof f->out);
-	o.max_tokens = 24;
+	o.max_tokens = f->tokens ? f->tokens : 24;
 	FR_TRY(fr_session_open(model, &o, force, &s, err));
 	if (f->prepare)
 		f->prepare(s);
 	rc = fr_judge(s, &(struct fr_io){.user = f, .next = next, .result = result, .ready = ready}, err);
 	fr_session_free(s);
-	if (rc == 0 && (f->disorder || f->next_result != IMAGES))
+	if (rc == 0 && (f->disorder || f->next_result != pictures(f)))
 		return fr_fail(err, FR_E_NUMBERS, "%zu results, out of order or with an error", f->next_result);
 	return rc;
 }
@@ -115,7 +121,7 @@ static inline void compare(const struct fr_model *model, const char *label, stru
 		test_fail(label, "%s", err.text);
 		return;
 	}
-	for (; i < IMAGES && !what; i++)
+	for (; i < (int)pictures(f) && !what; i++)
 		what = differ(&f->out[i], &want[i], !o.verdict_only);
 	CHECK(label, !what, "%s of %s differ from the plainest way", what, files[i - 1]);
 }
