@@ -164,6 +164,7 @@ ifeq ($(shell command -v $(CXX) 2>/dev/null),)
 SHIM_RUN  := tests/cuda_host/without.sh
 else
 SHIM_RUN  := $(SHIM_TEST)
+SHIM_PROGRAM := $B/fr-run-shim
 endif
 
 $B/shim/%.o: %.cu
@@ -182,7 +183,7 @@ $B/tests/cuda_shim $B/tests/cuda_shim_calls: $(SHIM_SELF)
 $(SHIM_TEST): $B/tests/%: $B/tests/%.o $(SHIM_LINK)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(LDLIBS)
 
-test: all $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
+test: all $(TESTS) $(SHIM_RUN) $(SHIM_PROGRAM) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example
 	$(RUN) $(TESTS) $(SHIM_RUN) $(SCRIPTS)
 
 # What one build folder can check on its own: the test programs, the fuzz corpora and the command line.

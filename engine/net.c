@@ -16,14 +16,16 @@ struct walk {
 	struct fr_error *err;
 	enum fr_home home;
 	size_t bytes[FR_HOME_HOST + 1];
+	size_t near; /* the largest matrix on the host */
 };
 
 /* Devices round blocks and rows up: rows to 16 bytes, blocks to 512. */
-static void count(struct walk *w, size_t rows, size_t row_bytes, enum fr_home home)
+static size_t count(struct walk *w, size_t rows, size_t row_bytes, enum fr_home home)
 {
-	const size_t bytes = rows * ((row_bytes + 15) / 16 * 16);
+	const size_t bytes = (rows * ((row_bytes + 15) / 16 * 16) + 511) / 512 * 512;
 
-	w->bytes[home] += (bytes + 511) / 512 * 512;
+	w->bytes[home] += bytes;
+	return bytes;
 }
 
 /* An absent optional tensor (data NULL) stays NULL. */
@@ -39,8 +41,10 @@ static int vec(struct walk *w, const struct fr_tensor *t, const float **out)
 static int mat(struct walk *w, const struct fr_tensor *t, struct fr_mat *out)
 {
 	const size_t rows = t->ndim ? (size_t)t->shape[0] : 1;
+	const size_t bytes = count(w, rows, t->bytes / rows, w->home);
 
-	count(w, rows, t->bytes / rows, w->home);
+	if (w->home == FR_HOME_HOST && bytes > w->near)
+		w->near = bytes;
 	return w->dev ? w->dev->ops->weight(w->dev, t, out, w->err) : 0;
 }
 
@@ -156,7 +160,8 @@ struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct f
 	struct fr_net unkept = {.d = d};
 
 	walk_all(&w, d, t, device_layers, &unkept);
-	return (struct fr_net_bytes){.device = w.bytes[FR_HOME_DEVICE], .host = w.bytes[FR_HOME_HOST]};
+	return (struct fr_net_bytes){.device = w.bytes[FR_HOME_DEVICE] + FR_HOME_NEAR * w.near,
+				     .host = w.bytes[FR_HOME_HOST]};
 }
 
 void fr_net_free(struct fr_net *net)

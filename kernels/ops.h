@@ -165,6 +165,7 @@ struct fr_limits {
 
 /* Where weights live that are given from now on. */
 enum fr_home { FR_HOME_DEVICE, FR_HOME_HOST /* read over the bus at each use */ };
+#define FR_HOME_NEAR (FR_MAX_ALSO + 1)
 
 struct fr_dev;
 struct fr_ops {
@@ -200,7 +201,7 @@ struct fr_ops {
 	 * alloc, zeroed, which they use from then on. Without it a device takes what it needs when it needs it. */
 	size_t (*work_bytes)(struct fr_dev *dev, const struct fr_limits *limits);
 	void (*work)(struct fr_dev *dev, void *block, size_t bytes, const struct fr_limits *limits);
-	void (*home)(struct fr_dev *dev, enum fr_home home);
+	void (*home)(struct fr_dev *dev, enum fr_home home); /* keeps room for FR_HOME_NEAR of the largest matrix there */
 	/* A decode step that comes again and again with other rows. The caller makes the same calls with the same pointers
 	 * each time between begin and end, where only what ids, row and draw [rows] point to differs, and ids, row, draw
 	 * of its calls are these very arrays. begin returns 1 when it has launched the whole step from a recording: the

@@ -363,6 +363,18 @@ kill -TERM $pid
 wait $pid
 is signals/term/code 143 $?
 all_lines signals/term/complete-lines "$(wc -l <piped | tr -d ' ')" piped
+mkfifo paths
+"$run" -m demo -q --json --verdict-only --batch 4 --files-from paths >slow 2>err &
+pid=$!
+exec 3>paths
+printf '%s\n' "$one" >&3
+wait_for lines_at_least 1 slow && ok inputs/slow-list/first-is-not-kept-waiting ||
+	bad inputs/slow-list/first-is-not-kept-waiting "no result in 20 s"
+printf '\n%s' "$one" >&3
+exec 3>&-
+wait $pid
+is inputs/slow-list/code 0 $?
+is inputs/slow-list/lines 2 "$(wc -l <slow | tr -d ' ')"
 mkfifo silent
 $free "$run" -m demo -q --json silent >out 2>err &
 pid=$!

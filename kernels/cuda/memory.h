@@ -14,7 +14,7 @@
 #define FR_CU_READERS 4
 #define FR_CU_READ_BYTES ((size_t)8 << 20)
 /* Matrices of the host in device memory at a time: those that one launch reads, and the next one (fr_cu_near). */
-#define FR_CU_NEAR (FR_MAX_ALSO + 1)
+#define FR_CU_NEAR FR_HOME_NEAR
 
 /* Who waits for what by which flag. */
 enum {
