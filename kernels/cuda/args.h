@@ -42,6 +42,12 @@ struct fr_embed_args {
 	int vector_images, vector_y;
 };
 
+struct fr_times_args {
+	float *y; /* [n] */
+	const float *x;
+	size_t n;
+};
+
 /* ---- patch.cu ---- */
 #define FR_PATCH_TILE 64 /* patches, and outputs, of a block */
 #define FR_PATCH_SMEM (6 * 8192 + 256) /* two stages of weights and two terms of pixels; the patches' first pixels */

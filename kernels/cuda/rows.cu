@@ -234,3 +234,15 @@ FR_KERNEL(fr_embed_bf16, struct fr_embed_args, 256, 4)
 	FR_RELEASE();
 	embed<FR_BF16>(a);
 }
+
+/* ---- y *= x: a GLU whose matrices are of two types ---- */
+
+FR_KERNEL(fr_times, struct fr_times_args, 256, 4)
+{
+	FR_WAIT();
+	FR_RELEASE();
+	size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+
+	if (i < a.n)
+		a.y[i] = a.y[i] * a.x[i];
+}
