@@ -307,6 +307,7 @@ static void test_faults(void)
 		 {"thread 2: misaligned: reads 4 bytes at byte 2 of allocation"}},
 		{"race_block", FAULT_RACE, 1, 64, {"race on shared memory: ", "with no barrier between"}},
 		{"race_warp", FAULT_RACE_WARP, 1, 32, {"race on shared memory: ", "with no barrier between"}},
+		{"race_shuffle", FAULT_RACE_SHUFFLE, 1, 32, {"race on shared memory: ", "with no barrier between"}},
 		{"race_write_after_read",
 		 FAULT_RACE_WAR,
 		 1,

@@ -142,7 +142,7 @@ static void grow(unsigned w)
 			fr_shim_know[i][j] = 1;
 }
 
-int fr_shim_meet(struct fr_shim_warp *w, const char *name)
+int fr_shim_meet(struct fr_shim_warp *w, const char *name, int orders)
 {
 	unsigned me = fr_shim_now.thread;
 	uint32_t bit = 1u << me % 32;
@@ -154,7 +154,8 @@ int fr_shim_meet(struct fr_shim_warp *w, const char *name)
 		w->here = 0;
 		w->ready = 0xffffffffu;
 		w->turn ^= 1;
-		grow(me / 32);
+		if (orders)
+			grow(me / 32);
 		return 1;
 	}
 	w->ready &= ~bit;

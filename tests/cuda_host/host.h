@@ -99,13 +99,13 @@ struct fr_shim_warp {
 };
 extern struct fr_shim_warp fr_shim_warps[FR_SHIM_WARPS];
 /* fr_shim_know[w][v]: accesses by warp v in its epochs below this one come before what warp w does now. [w][w] is w's
- * own epoch, which grows at each barrier and warp function. */
+ * own epoch, which grows at each barrier and fr_syncwarp. */
 extern uint32_t fr_shim_know[FR_SHIM_WARPS][FR_SHIM_WARPS];
 #define FR_SHIM_EPOCH_BITS 18
 #define FR_SHIM_EPOCHS ((1u << FR_SHIM_EPOCH_BITS) - 1)
 /* Gathers 32 lanes at a warp function; 1 for the lane that came last, which is to compute for all before it yields.
- * *turn is which half of the warp's buffers was used: fill it before. */
-int fr_shim_meet(struct fr_shim_warp *w, const char *name);
+ * w->turn is which half of the warp's buffers to fill before. `orders`: memory accesses, too. */
+int fr_shim_meet(struct fr_shim_warp *w, const char *name, int orders);
 /* Runs one block to its end; -1 after a finding that stopped it. */
 int fr_shim_block(const struct fr_shim_kernel *k, const void *args);
 /* Leaves the block from inside of a fiber; does not return. */

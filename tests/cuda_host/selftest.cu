@@ -199,6 +199,10 @@ FR_KERNEL(self_fault, struct self_args, 256, 1)
 		sh[t] = (float)t;
 		out[t] = sh[t ^ 1];
 		break;
+	case FAULT_RACE_SHUFFLE:
+		sh[t] = fr_shfl_xor((float)t, 2);
+		out[t] = fr_shfl_xor(1, 1) + sh[t ^ 1];
+		break;
 	case FAULT_RACE_WAR:
 		for (int i = 0; i < 2; i++) {
 			if (!i || t < 32)

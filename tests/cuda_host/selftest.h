@@ -43,6 +43,7 @@ enum self_fault {
 	FAULT_MISALIGNED_4,  /* a float at in + 2 */
 	FAULT_RACE,	     /* a shared exchange without a barrier */
 	FAULT_RACE_WARP,     /* the same within a warp */
+	FAULT_RACE_SHUFFLE,  /* ordered by nothing but a shuffle */
 	FAULT_RACE_WAR,	     /* the next round's write without a barrier after the read */
 	FAULT_RACE_READERS,  /* many read, then the last of them writes */
 	FAULT_RACE_BAR,	     /* a named barrier that leaves out the reader's warp */
@@ -58,7 +59,7 @@ enum self_fault {
 	FAULT_BLOCKS_WRITE, /* two blocks write the same word */
 	FAULT_BLOCKS_READ,  /* a block reads what another writes */
 	FAULT_CONST,	    /* fr_ld_const of what the block wrote */
-	FAULT_CONST_FIRST,   /* the block writes what it read by fr_ld_const */
+	FAULT_CONST_FIRST,  /* the block writes what it read by fr_ld_const */
 	FAULT_EARLY,	    /* reads before FR_WAIT what an earlier kernel wrote */
 	FAULT_NO_WAIT,	    /* returns without FR_WAIT */
 	FAULT_STACK,	    /* overflows its host stack */

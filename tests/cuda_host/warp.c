@@ -12,7 +12,7 @@ static struct fr_shim_warp *mine(void)
 
 void fr_shim_syncwarp(void)
 {
-	fr_shim_meet(mine(), "fr_syncwarp");
+	fr_shim_meet(mine(), "fr_syncwarp", 1);
 }
 
 uint32_t fr_shim_shfl(uint32_t v, int lane)
@@ -20,7 +20,7 @@ uint32_t fr_shim_shfl(uint32_t v, int lane)
 	struct fr_shim_warp *w = mine();
 	uint32_t(*in)[4] = w->in[w->turn];
 	in[fr_shim_now.thread % 32][0] = v;
-	fr_shim_meet(w, "fr_shfl");
+	fr_shim_meet(w, "fr_shfl", 0);
 	return in[lane & 31][0];
 }
 
@@ -30,7 +30,7 @@ uint32_t fr_shim_shfl_xor(uint32_t v, int mask)
 	uint32_t(*in)[4] = w->in[w->turn];
 	unsigned lane = fr_shim_now.thread % 32;
 	in[lane][0] = v;
-	fr_shim_meet(w, "fr_shfl_xor");
+	fr_shim_meet(w, "fr_shfl_xor", 0);
 	return in[(lane ^ (unsigned)mask) & 31][0];
 }
 
@@ -39,7 +39,7 @@ uint32_t fr_shim_ballot(int pred)
 	struct fr_shim_warp *w = mine();
 	uint32_t(*in)[4] = w->in[w->turn], r = 0;
 	in[fr_shim_now.thread % 32][0] = pred != 0;
-	fr_shim_meet(w, "fr_ballot");
+	fr_shim_meet(w, "fr_ballot", 0);
 	for (int i = 0; i < 32; i++)
 		r |= in[i][0] << i;
 	return r;
@@ -56,7 +56,7 @@ struct fr_shim_two fr_shim_ldmatrix(const void *row, int transposed)
 		fr_shim_finding(1, "fr_ldmatrix of an address outside of shared memory");
 	fr_shim_touch(row, 16, 0, 16);
 	memcpy(rows[lane], row, 16);
-	fr_shim_meet(w, transposed ? "fr_ldmatrix_t" : "fr_ldmatrix");
+	fr_shim_meet(w, transposed ? "fr_ldmatrix_t" : "fr_ldmatrix", 0);
 	uint32_t r[4];
 	unsigned g = lane / 4, t = lane % 4;
 	for (unsigned i = 0; i < 4; i++) {
@@ -135,7 +135,7 @@ struct fr_shim_four fr_shim_mma(int half, uint32_t a0, uint32_t a1, uint32_t a2,
 	struct fr_shim_warp *w = mine();
 	struct fr_shim_mma_in *in = w->mma[w->turn], *me = &in[fr_shim_now.thread % 32];
 	*me = (struct fr_shim_mma_in){{a0, a1, a2, a3}, {b0, b1}, {c0, c1, c2, c3}};
-	if (fr_shim_meet(w, half ? "fr_mma_f16" : "fr_mma_bf16"))
+	if (fr_shim_meet(w, half ? "fr_mma_f16" : "fr_mma_bf16", 0))
 		product(in, half);
 	return (struct fr_shim_four){me->c[0], me->c[1], me->c[2], me->c[3]};
 }
