@@ -16,8 +16,8 @@ struct fr_candidate {
 	float logit;
 	int32_t id;
 };
-/* Greedy at temperature 0 (or s NULL); else temperature, then top-k, then top-p, then the draw, uniform in [0, 1), falls
- * into the shares of those left. -1 when a logit is not finite. room [vocab] is not used when greedy. */
+/* Greedy at temperature 0 (or s NULL); else temperature, then top-k, then top-p, then the draw, uniform in [0, 1),
+ * falls into the shares of those left. -1 when a logit is not finite. room [vocab] is not used when greedy. */
 int32_t fr_pick_row(const float *logits, int vocab, const struct fr_sampler *s, double draw, struct fr_candidate *room);
 
 /* ---- the parts, for other instances ---- */

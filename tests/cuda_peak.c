@@ -1,4 +1,5 @@
-/* The kernels that measure a device's limits, on the host shim, where only their faults show and no rate means anything. */
+/* The kernels that measure a device's limits, on the host shim, where only their faults show and no rate means
+ * anything. */
 #include "../kernels/cuda/cuda.h"
 #include "../kernels/cuda/peak.h"
 #include "test.h"

@@ -1,5 +1,6 @@
-/* The cuda instance's choice of a token against kernels/pick.c, id by id: every filter, on logits that are random, tied,
- * extreme, of both zeros or not finite. And kernels/pick.c's sums against a choice written out in long doubles. */
+/* The cuda instance's choice of a token against kernels/pick.c, id by id: every filter, on logits that are random,
+ * tied, extreme, of both zeros or not finite. And kernels/pick.c's sums against a choice written out in long doubles.
+ */
 #include "../kernels/cuda/cuda.h"
 #include "../kernels/pick.h"
 #include "test.h"
@@ -66,8 +67,8 @@ static void one_infinite(float *x, int n)
 static const struct kind {
 	const char *name;
 	void (*make)(float *x, int n);
-} kinds[] = {{"spread", spread},     {"tied", tied},	     {"equal", equal},	   {"zeros", zeros},
-	     {"extreme", extreme},   {"close by", close_by}, {"one nan", one_nan}, {"one infinite", one_infinite}};
+} kinds[] = {{"spread", spread},   {"tied", tied},	   {"equal", equal},	 {"zeros", zeros},
+	     {"extreme", extreme}, {"close by", close_by}, {"one nan", one_nan}, {"one infinite", one_infinite}};
 #define KINDS (int)(sizeof kinds / sizeof *kinds)
 
 static const struct fr_sampler samplers[] = {
@@ -120,8 +121,12 @@ static void check_kind(struct fr_dev *dev, const struct kind *kind, int vocab)
 		for (int r = 0; r < ROWS; r++)
 			draw[r] = r == s % ROWS ? draws[noise() % 4] : uniform();
 		memset(ids, 0x55, sizeof ids);
-		dev->ops->pick(dev, &(struct fr_pick){.logits = d, .rows = ROWS, .vocab = vocab, .draw = draw,
-						      .sampler = &samplers[s], .ids = ids});
+		dev->ops->pick(dev, &(struct fr_pick){.logits = d,
+						      .rows = ROWS,
+						      .vocab = vocab,
+						      .draw = draw,
+						      .sampler = &samplers[s],
+						      .ids = ids});
 		if (dev->ops->sync(dev, &err))
 			break;
 		for (int r = 0; r < ROWS; r++) {
@@ -132,8 +137,8 @@ static void check_kind(struct fr_dev *dev, const struct kind *kind, int vocab)
 	}
 	dev->ops->release(dev, d, (size_t)ROWS * (size_t)vocab * sizeof *x);
 	snprintf(name, sizeof name, "exact/cuda/pick/%s, %d ids", kind->name, vocab);
-	CHECK(name, bad == 0 && err.code == FR_OK, "%s%d of %d differ; sampler %d, row %d: got %d, expected %d", err.text,
-	      bad, SAMPLERS * ROWS, first[0], first[1], first[2], first[3]);
+	CHECK(name, bad == 0 && err.code == FR_OK, "%s%d of %d differ; sampler %d, row %d: got %d, expected %d",
+	      err.text, bad, SAMPLERS * ROWS, first[0], first[1], first[2], first[3]);
 	free(room);
 	free(x);
 }

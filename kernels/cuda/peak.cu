@@ -50,8 +50,8 @@ FR_KERNEL(fr_peak_copy, struct fr_peak_args, FR_PEAK_THREADS, 2)
 	}
 }
 
-/* FR_PEAK_CHAINS sums that do not wait for each other, so that the unit never does. The operands are of ordinary size: a
- * unit that multiplies zeros takes less power and may run faster than it ever will. */
+/* FR_PEAK_CHAINS sums that do not wait for each other, so that the unit never does. The operands are of ordinary size:
+ * a unit that multiplies zeros takes less power and may run faster than it ever will. */
 template <int half> FR_DEVICE void multiply(const struct fr_peak_args &a)
 {
 	const uint32_t lane = threadIdx.x % 32, one = half ? 0x38003800u : 0x3f003f00u; /* a half, twice */

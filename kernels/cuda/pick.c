@@ -16,7 +16,8 @@ void fr_cu_pick(struct fr_dev *dev, const struct fr_pick *a)
 		return;
 	args.vector = (uintptr_t)a->logits % 16 == 0 && a->vocab % 4 == 0;
 	if (!s || s->temperature <= 0) {
-		FR_CU_RUN(d, fr_pick_greedy, (unsigned)a->rows, 1, 1, FR_PICK_GREEDY_THREADS, FR_PICK_GREEDY_SMEM, args);
+		FR_CU_RUN(d, fr_pick_greedy, (unsigned)a->rows, 1, 1, FR_PICK_GREEDY_THREADS, FR_PICK_GREEDY_SMEM,
+			  args);
 	} else {
 		args.temperature = s->temperature;
 		args.top_k = s->top_k;

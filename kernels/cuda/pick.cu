@@ -5,11 +5,12 @@
  * from L2 in about a microsecond, so a second launch would cost more than more blocks would save.
  *
  * Sampled: nothing is sorted. Weights are integers (kernels/pick.h), so their sums are the same in any order, and "the
- * candidate at which the running sum, best first, passes a mark" is a search for a logit, four bits of it at a time from
- * the top: each of 16 bins gets the weight of the logits that begin with the bits found so far and then with it, and the
- * bin in which the mark falls is the next four bits. Each thread has bins of its own; a warp adds up one bin. Top-k is the
- * same search with weights of 1; among equal logits, which weigh the same, a division gives how many, or which. That is
- * eight readings of the row, from the near caches, for each of top-k, top-p and the draw. Not measured on a card yet. */
+ * candidate at which the running sum, best first, passes a mark" is a search for a logit, four bits of it at a time
+ * from the top: each of 16 bins gets the weight of the logits that begin with the bits found so far and then with it,
+ * and the bin in which the mark falls is the next four bits. Each thread has bins of its own; a warp adds up one bin.
+ * Top-k is the same search with weights of 1; among equal logits, which weigh the same, a division gives how many, or
+ * which. That is eight readings of the row, from the near caches, for each of top-k, top-p and the draw. Not measured
+ * on a card yet. */
 #include "../pick.h"
 #include "ptx.h"
 
@@ -60,7 +61,8 @@ FR_DEVICE uint64_t own_highest(const struct fr_pick_args &a, const float *x, int
 			fr_u4 v = *(const fr_u4 *)(x + 4 * q);
 
 			best = higher(best, higher(rank(fr_bits_f32(v.x), 4 * q), rank(fr_bits_f32(v.y), 4 * q + 1)));
-			best = higher(best, higher(rank(fr_bits_f32(v.z), 4 * q + 2), rank(fr_bits_f32(v.w), 4 * q + 3)));
+			best = higher(best,
+				      higher(rank(fr_bits_f32(v.z), 4 * q + 2), rank(fr_bits_f32(v.w), 4 * q + 3)));
 		}
 		return best;
 	}
@@ -188,8 +190,8 @@ FR_DEVICE int ones(uint32_t v)
 	return (int)(((v + (v >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24);
 }
 
-/* Leaves in *id the id of number n, from 0 in order of ids, among the logits with this key. Each warp has a range of ids;
- * all count, then the one that has the number counts again. */
+/* Leaves in *id the id of number n, from 0 in order of ids, among the logits with this key. Each warp has a range of
+ * ids; all count, then the one that has the number counts again. */
 FR_DEVICE void name(const struct row &r, uint32_t key, uint64_t n, int32_t *id)
 {
 	const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
@@ -219,7 +221,8 @@ FR_DEVICE void name(const struct row &r, uint32_t key, uint64_t n, int32_t *id)
 	}
 }
 
-/* A row whose logits are finite. Those that top-k leaves are the logits above r.above and `ties` that are equal to it. */
+/* A row whose logits are finite. Those that top-k leaves are the logits above r.above and `ties` that are equal to it.
+ */
 FR_DEVICE void sample(struct row &r, const struct fr_pick_args &a, double draw, int32_t *id)
 {
 	uint64_t ties = 0, tie = 0, sum, passed, kept, mark, w;

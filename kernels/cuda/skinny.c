@@ -1,15 +1,15 @@
 /* Host half of skinny.cu and skinny_f32.cu: a chain of decode products of one input and one type is one launch.
  *
- * The number of rows of x chooses how many of them a block serves, which no bit depends on; more rows than that are more
- * blocks over the same weights, the grid's y. */
+ * The number of rows of x chooses how many of them a block serves, which no bit depends on; more rows than that are
+ * more blocks over the same weights, the grid's y. */
 #include "cuda.h"
 
 #include <assert.h>
 
 struct variant {
 	enum fr_cu_kernel kernel;
-	int serves;  /* rows of x at a time */
-	int per;     /* weight rows of a block */
+	int serves; /* rows of x at a time */
+	int per;    /* weight rows of a block */
 	unsigned threads;
 	size_t smem;
 };

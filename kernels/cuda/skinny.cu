@@ -2,32 +2,32 @@
  *
  * A tile is 16 weight rows, the A operand of mma.m16n8k16; eight rows of x are the B operand. With g = lane / 4 and
  * t = lane % 4 a lane brings the 16 bytes of weight rows g and g + 8 at columns 32c + 8t .. + 7, and the two mma of the
- * chunk take its words x, y and z, w where the fragment layout has columns 2t, 2t + 1 and 2t + 8, 2t + 9. So the columns
- * of a chunk are permuted, for x in the same way, and a sum does not mind. No lane needs what another one brought: the
- * copies go to a place of the lane's own in shared memory, without a barrier, only because copies that pass no registers
- * are all under way at any time (the compiler gathers loads at the loop's end, however they are written). x comes in two
- * terms, both added to the same sum; its rows that are absent are zeros in B that no lane loads.
+ * chunk take its words x, y and z, w where the fragment layout has columns 2t, 2t + 1 and 2t + 8, 2t + 9: the columns of
+ * a chunk are permuted, for x in the same way, and a sum does not mind. No lane needs what another one brought. The
+ * copies go to a place of the lane's own in shared memory, with no barrier, because only copies that pass no registers
+ * stay under way (the compiler gathers loads at the loop's end, however they are written). x comes in two terms, both
+ * added to the same sum; its absent rows are zeros that no lane loads.
  *
  * THE ORDER of a sum: warp w of 8 takes columns 128 * (8i + w) .. + 127 for i = 0, 1, ..., in each chunk of 32 the high
- * term's two mma, then the low term's; then the warps' sums are added from warp 0 to warp 7. It knows nothing of how many
- * rows of x there are or which tiles a block has, so the variants for 8 and for 16 rows give the same bits.
+ * term's two mma, then the low term's; then the warps' sums are added from warp 0 to warp 7. It knows nothing of how
+ * many rows of x there are or which tiles a block has, so the variants for 8 and for 16 rows give the same bits.
  *
  * BYTES IN FLIGHT. A warp has four chunks on their way: 32 KiB a block, 64 KiB where it has two tiles. 4.8 TB/s times
- * about 0.8 us over 132 multiprocessors is 29 KiB each, so one block there is just enough; by registers and shared memory
- * five of one tile are resident, and two of two tiles. The first four chunks are asked for before the block waits for the
- * kernel in front of it, which hides the launch and that kernel's tail.
+ * about 0.8 us over 132 multiprocessors is 29 KiB each, so one block there is just enough; five are resident, or two or
+ * three of two tiles. The first four chunks are asked for before the block waits for the kernel in front of it, which
+ * hides the launch and that kernel's tail.
  *
- * WAVES. One tile a block up to 8 rows of x: 4096 outputs are 256 blocks, all resident at once, and since the memory, not
- * a multiprocessor, is the limit, each gets its share and they end together; q, k, v of 4096 in one launch are 768, 32064
- * outputs 2004, where blocks follow each other and the last wave is short of work for less than one block's time, while
- * the next kernel's blocks move in. A GLU has a tile of both matrices: 688 blocks of twice the bytes for 11008. With more
- * than 8 rows of x a block of a linear has two tiles too, since it reads all of x (4 bytes a row and column, mostly from
- * L2) beside the 32 bytes a column that a tile has. None of this was measured on a card yet. */
+ * WAVES. One tile a block up to 8 rows of x: 4096 outputs are 256 blocks, all resident at once, and since the memory,
+ * not a multiprocessor, is the limit, they end together; q, k, v of 4096 in one launch are 768, 32064 outputs 2004,
+ * where the last wave is short of work for less than one block's time, while the next kernel's blocks move in. A GLU has
+ * a tile of both matrices: 688 blocks of twice the bytes for 11008. With more than 8 rows of x a linear has two tiles a
+ * block too, since a block reads all of x (4 bytes a row and column, mostly from L2) beside the 32 bytes a column of a
+ * tile. None of this was measured on a card yet. */
 #include "skinny.h"
 
 /* Types of weights. A further one is a tag with these four functions: how a lane copies its 8 columns of a row into its
- * place of PLACE bytes, and how they become 8 items of 16 bits in registers. Q8_0, laid out with quants and scales apart,
- * would copy 8 bytes of quants and the chunk's scale (a block is a chunk) and make f16 items in words(). */
+ * place of PLACE bytes, and how they become 8 items of 16 bits in registers. Q8_0, laid out with quants and scales
+ * apart, would copy 8 bytes of quants and the chunk's scale (a block is a chunk) and make f16 items in words(). */
 struct Bf16 {
 };
 struct F16 {
@@ -146,8 +146,7 @@ template <int tiles, int groups> FR_DEVICE void leave(const float sum[tiles][gro
 }
 
 /* Over the warps in their order, times the row's factor, a power of two. */
-template <int tiles, int groups>
-FR_DEVICE float add_up(const struct fr_skinny_args &a, int tile, int n, int r, int row)
+template <int tiles, int groups> FR_DEVICE float add_up(const struct fr_skinny_args &a, int tile, int n, int r, int row)
 {
 	float v = *place<tiles, groups>(0, tile, r / 8, n, r % 8);
 
