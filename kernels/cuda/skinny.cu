@@ -2,8 +2,8 @@
  *
  * A tile is 16 weight rows, the A operand of mma.m16n8k16; eight rows of x are the B operand. With g = lane / 4 and
  * t = lane % 4 a lane brings the 16 bytes of weight rows g and g + 8 at columns 32c + 8t .. + 7, and the two mma of the
- * chunk take its words x, y and z, w where the fragment layout has columns 2t, 2t + 1 and 2t + 8, 2t + 9: the columns of
- * a chunk are permuted, for x in the same way, and a sum does not mind. No lane needs what another one brought. The
+ * chunk take its words x, y and z, w where the fragment layout has columns 2t, 2t + 1 and 2t + 8, 2t + 9: the columns
+ * of a chunk are permuted, for x in the same way, and a sum does not mind. No lane needs what another one brought. The
  * copies go to a place of the lane's own in shared memory, with no barrier, because only copies that pass no registers
  * stay under way (the compiler gathers loads at the loop's end, however they are written). x comes in two terms, both
  * added to the same sum; its absent rows are zeros that no lane loads.
@@ -19,10 +19,10 @@
  *
  * WAVES. One tile a block up to 8 rows of x: 4096 outputs are 256 blocks, all resident at once, and since the memory,
  * not a multiprocessor, is the limit, they end together; q, k, v of 4096 in one launch are 768, 32064 outputs 2004,
- * where the last wave is short of work for less than one block's time, while the next kernel's blocks move in. A GLU has
- * a tile of both matrices: 688 blocks of twice the bytes for 11008. With more than 8 rows of x a linear has two tiles a
- * block too, since a block reads all of x (4 bytes a row and column, mostly from L2) beside the 32 bytes a column of a
- * tile. None of this was measured on a card yet. */
+ * where the last wave is short of work for less than one block's time, while the next kernel's blocks move in. A GLU
+ * has a tile of both matrices: 688 blocks of twice the bytes for 11008. With more than 8 rows of x a linear has two
+ * tiles a block too, since a block reads all of x (4 bytes a row and column, mostly from L2) beside the 32 bytes a
+ * column of a tile. None of this was measured on a card yet. */
 #include "skinny.h"
 
 /* Types of weights. A further one is a tag with these four functions: how a lane copies its 8 columns of a row into its

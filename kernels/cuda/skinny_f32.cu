@@ -1,12 +1,13 @@
 /* Decode products of f32 weights: the contract's `lane` order, bit by bit, in float32 on the plain cores.
  *
  * The 32 sums of a dot product lie in eight lanes, four in each: lane j of the eight has those of columns 32c + 4j and
- * the next three and brings these 16 bytes of the weight row, so that a warp works on four weight rows at once and every
- * sum is one chain over the whole row in order of the columns. The tree at the end is shuffles for the distances 16, 8,
- * 4 and plain additions for 2 and 1. Weights come as in skinny.cu, by copies into a place of the lane's own that are all
- * under way; x, which stays in the near cache, comes in registers a chunk ahead. There are variants for 1, 4 and 16 rows
- * of x (8 in a GLU, by the registers; more rows are more passes), and a row's sums do not depend on them. A block of 16
- * weight rows has 16 KiB in flight, 32 KiB in a GLU; 4096 outputs are 256 blocks, two a multiprocessor of 132. */
+ * the next three and brings these 16 bytes of the weight row, so that a warp works on four weight rows at once and
+ * every sum is one chain over the whole row in order of the columns. The tree at the end is shuffles for the distances
+ * 16, 8, 4 and plain additions for 2 and 1. Weights come as in skinny.cu, by copies into a place of the lane's own that
+ * are all under way; x, which stays in the near cache, comes in registers a chunk ahead. There are variants for 1, 4
+ * and 16 rows of x (8 in a GLU, by the registers; more rows are more passes), and a row's sums do not depend on them. A
+ * block of 16 weight rows has 16 KiB in flight, 32 KiB in a GLU; 4096 outputs are 256 blocks, two a multiprocessor of
+ * 132. */
 #include "skinny.h"
 
 #define CHUNK 32
