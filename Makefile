@@ -89,7 +89,7 @@ $K/nvcc.flags: always
 	@echo "$(NVCC_VERSION)" >$K/nvcc.version
 	@echo "$(NVCC_VERSION) $(NVCCFLAGS)" | cmp -s - $@ || echo "$(NVCC_VERSION) $(NVCCFLAGS)" >$@
 
-CUDA_USERS := $(patsubst %,$B/kernels/cuda/%.o,driver device lt lt_probe) $B/tests/cuda_driver.o
+CUDA_USERS := $(patsubst %,$B/kernels/cuda/%.o,driver device lt lt_probe) $B/tests/cuda_driver.o $B/tests/cuda_lt.o
 $(CUDA_USERS): $B/cuda.defs
 $(CUDA_USERS): ARCH := $(CUDA_DEFS)
 

@@ -71,6 +71,7 @@ int fr_cu_lt_open(struct fr_cuda *d)
 		FR_LT_FUNCTIONS(X)
 #undef X
 		if (!missing && lt->api.cublasLtCreate(&lt->handle) == CUBLAS_STATUS_SUCCESS) {
+			lt->least = FR_LT_LEAST;
 			d->lt = lt;
 			return 1;
 		}
@@ -143,7 +144,7 @@ static void multiply(struct fr_cuda *d, const struct fr_lt_shape *s, const struc
 /* Only shapes where it may win, of layouts that it takes: 16-byte aligned rows on all sides. */
 static int wanted(const struct fr_cuda *d, const struct fr_mat *w, const float *y, enum fr_phase phase)
 {
-	return fr_cu_terms(d->precise, phase) == 1 && (size_t)w->rows * (size_t)w->cols >= FR_LT_LEAST &&
+	return fr_cu_terms(d->precise, phase) == 1 && (size_t)w->rows * (size_t)w->cols >= d->lt->least &&
 	       w->rows % 4 == 0 && fr_gemm_aligned(w->data) && fr_gemm_aligned(y);
 }
 

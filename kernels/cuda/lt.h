@@ -44,6 +44,7 @@ struct fr_cu_lt {
 #undef X
 	} api;
 	cublasLtHandle_t handle;
+	size_t least; /* FR_LT_LEAST */
 	struct fr_lt_shape shape[FR_LT_SHAPES];
 	int shapes;
 };
