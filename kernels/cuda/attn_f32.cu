@@ -180,15 +180,18 @@ template <int ROWS, int DIM> struct exact {
 FR_KERNEL(fr_attn_f32_64, struct fr_attn_args, THREADS, 2)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	exact<4, 64>(a).run();
 }
 FR_KERNEL(fr_attn_f32_128, struct fr_attn_args, THREADS, 2)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	exact<4, 128>(a).run();
 }
 FR_KERNEL(fr_attn_f32_320, struct fr_attn_args, THREADS, 2)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	exact<2, 320>(a).run();
 }

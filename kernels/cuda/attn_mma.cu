@@ -345,11 +345,13 @@ template <int DIM, int KEYS> FR_DEVICE void narrow(const fr_attn_args &a)
 FR_KERNEL(fr_attn_mma_64, struct fr_attn_args, NARROW_THREADS, 2)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	narrow<64, 64>(a);
 }
 FR_KERNEL(fr_attn_mma_128, struct fr_attn_args, NARROW_THREADS, 2)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	narrow<128, 32>(a);
 }
 
@@ -505,6 +507,7 @@ FR_DEVICE void wide_q(const wide &w, const fr_attn_args &a, const attn_span &t, 
 FR_KERNEL(fr_attn_mma_320, struct fr_attn_args, WIDE_THREADS, 1)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	attn_span t = attn_span_of(a, WIDE_ROWS);
 	const uint16_t *k = keys_from(a.keys.k, t.keys, a.keys.of_pos), *v = keys_from(a.keys.v, t.keys, a.keys.of_pos);
 	int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, base = warp / 2 * 16;
@@ -566,6 +569,7 @@ FR_KERNEL(fr_attn_mma_320, struct fr_attn_args, WIDE_THREADS, 1)
 FR_KERNEL(fr_attn_half, struct fr_attn_half_args, 256, 4)
 {
 	FR_WAIT();
+	FR_RELEASE();
 	const float *x = a.x[blockIdx.y];
 	size_t step8 = (size_t)gridDim.x * blockDim.x * 8;
 
