@@ -149,7 +149,7 @@ struct fr_pick_args {
 
 /* ---- attention ---- */
 
-/* Where y [rows, width] goes, and its 16-bit terms for the next product (packed NULL: none): term t at packed + t * term. */
+/* Where y [rows, width] goes, and its 16-bit terms for the next product, term t at packed + t * term (NULL: none). */
 struct fr_attn_out {
 	float *y;
 	uint16_t *packed;

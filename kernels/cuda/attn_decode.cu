@@ -2,13 +2,13 @@
  *
  * Chunks of 256 absolute positions are independent: a block takes chunks blockIdx.x, + gridDim.x, ... of one row and of
  * the query heads (up to 4) that share a head of keys, and leaves for each m = max s, o = sum exp(s - m) v and
- * l = sum exp(s - m); fr_attn_combine joins a row's chunks in order. How many splits there are changes who computes a chunk,
- * never its bits. Positions are read from device memory, so a recorded launch serves any later step; a block whose chunks
- * lie behind the row's position leaves at once.
+ * l = sum exp(s - m); fr_attn_combine joins a row's chunks in order. How many splits there are changes who computes a
+ * chunk, never its bits. Positions are read from device memory, so a recorded launch serves any later step; a block
+ * whose chunks lie behind the row's position leaves at once.
  *
  * 8 threads share a key, 128 contiguous bytes at a time, 32 keys a pass; a thread has 8 loads of 16 bytes under way
- * (32 KB a block), and those of the first values leave before the softmax begins. What limits it is memory: at a batch of
- * one, bytes in flight; beyond, bandwidth. Per 16 bytes of keys a thread does 8 conversions, 8 fma a head, and 3 adds
+ * (32 KB a block), and those of the first values leave before the softmax begins. What limits it is memory: at a batch
+ * of one, bytes in flight; beyond, bandwidth. Per 16 bytes of keys a thread does 8 conversions, 8 fma a head, and 3 adds
  * across lanes a key: a quarter of the issue slots at one head, about all at four. Not measured on a card. */
 #include "attn_tile.h"
 

@@ -1,6 +1,6 @@
-/* Attention in float32 throughout: --precise, and float32 caches. The contract's own order (ops.h), so the bits are ref's.
+/* Attention in float32 throughout: --precise, and float32 caches. The contract's own order (ops.h): the bits are ref's.
  *
- * A block has one head and up to 32 rows (16 for heads above 128); a warp has 4 (2) of them. For each chunk of 256 keys:
+ * A block has one head and up to 32 rows (16 for heads above 128); a warp has 4 (2) of them. Per chunk of 256 keys:
  * tiles of 32 keys pass through shared memory, a lane's key against the warp's rows (one chain of fma over the head, as
  * the contract's seq); the scores of the chunk stay in shared memory, [rows, 256]; lane i of the softmax has keys i,
  * i + 32, ... as lanesum has; then tiles of 32 values, a lane's columns against the rows, in order of keys.

@@ -1,9 +1,9 @@
 /* Attention on tensor cores: f16 operands, float32 scores, softmax and output; nothing of size rows x keys in memory.
  *
- * A block has one head and a tile of queries of one sequence (or item), and walks over tiles of keys at fixed positions:
- * s = q k^T by mma; p = exp2(s - running maximum), rounded to f16 in registers where it is the next product's operand;
- * o = o * fade + p v. Keys arrive by cp.async while the values of the tile before are multiplied, values while the scores
- * are. Tiles that a warp's rows do not see are skipped, only ragged ones are masked, keys that nobody sees are zero in
+ * A block has one head and a tile of queries of one sequence (or item), and walks over tiles of keys at fixed
+ * positions: s = q k^T by mma; p = exp2(s - running maximum), rounded to f16 in registers where it is the next product's
+ * operand; o = o * fade + p v. Keys arrive by cp.async while the values of the tile before are multiplied, values while
+ * the scores are. Tiles that a warp's rows do not see are skipped, only ragged ones are masked, keys that nobody sees are zero in
  * shared memory. q is rounded on the way in; dense k and v were rounded by fr_attn_half, once for all blocks that read
  * them (each query tile would read them again: twice the bytes from L2, and the registers of the copy).
  *
@@ -13,16 +13,17 @@
  *   to 320     64 x 64                 8: 4 x 16, by 2 96.5 KB         1 / 1 / 2 by memory, 1 by registers
  *
  * Limits. An mma of 16 x 8 x 16 wants 256 bytes of keys from shared memory for 2 products' worth of rows: a warp of 32
- * rows takes 128 bytes a product, so shared memory (128 bytes a clock) and mma.sync are about even, and exp (16 a clock)
- * is a third of it at 64, a sixth at 128. Expected of the mma.sync peak: 55-65 % at 64, 65-75 % at 128, 45-55 % at 320
+ * rows takes 128 bytes a product, so shared memory (128 bytes a clock) and mma.sync are about even, and exp (16 a
+ * clock) is a third of it at 64, a sixth at 128. Expected of the mma.sync peak: 55-65 % at 64, 65-75 % at 128, 45-55 % at 320
  * (a barrier of a pair of warps twice a tile). Not measured on a card.
  *
  * A row's bits are its own: mma rows do not mix, tiles of keys lie at absolute positions, masked keys add +-0, and the
- * sign of a zero is settled at the end.
+ * sign of a zero is settled at the end. (0 times infinity: a value beyond f16's range in the cache also spoils rows just
+ * before its position.)
  *
  * ERRORS, for operands as rounded: each score as any sum on tensor cores; exponents are fma(s, c, -max), off by 2 u of
- * |s c| and |max|; ex2.approx by 2 ulp; a weight is rounded to f16, 2^-11 of it and at least 2^-33 of the largest (LIFT);
- * sums of weights in float32. tests/kernel_bounds_attn.h turns this into numbers. */
+ * |s c| and |max|; ex2.approx by 2 ulp; a weight is rounded to f16, 2^-11 of it and at least 2^-33 of the largest
+ * (LIFT); sums of weights in float32. tests/kernel_bounds_attn.h turns this into numbers. */
 #include "attn_tile.h"
 
 #define LOG2E 1.44269504088896341f
