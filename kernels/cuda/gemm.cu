@@ -1,26 +1,25 @@
 /* y [rows, n] = x [rows, k] * w [n, k]^T on tensor cores: mma.sync m16n8k16, 16-bit terms of x, float32 sums.
  *
  * ONE CHAIN. An output's accumulator takes the k16 steps of its row in order, block of 64 by block of 64; with two terms
- * each block of 64 comes twice, hi then lo. Every tile shape below does that, so the tile may follow the number of rows
- * and the bits do not.
+ * each block of 64 comes twice, hi then lo. So does every tile: it may follow the number of rows, the bits do not.
  *
- * TILES, 64 deep. Each warp sums 64x64 (S: 32x32); 128 accumulators and two sets of fragments (2 x 32 registers).
+ * TILES, 64 deep. Each warp sums 64x64 (S: 32x32): 128 accumulators and two sets of fragments of 32 registers.
  *   L 128x256, 8 warps, 3 stages of 48 KB = 144 KB   one block on a multiprocessor (sm_80, sm_90)
  *   M 128x128, 4 warps, 3 stages of 32 KB =  96 KB   two on sm_90, one on sm_89, whose blocks have 99 KB
  *   T  64x128, 2 warps, 3 stages of 24 KB =  72 KB   three on sm_90
  *   S  64x64,  4 warps, 4 stages of 16 KB =  64 KB   three on sm_90, for few rows
- * EXPECTED LIMITS, for a multiprocessor of sm_90, per block of 64 (mma.sync at about 1400 products and shared memory at
- * 128 bytes a clock): L 1500 clocks of mma against 1024 + 384 of shared memory (fragments + cp.async), M 750 against 512 +
- * 256, T 375 against 256 + 192, S 187 against 256 + 128. So 64x64 a warp is the least that mma.sync can be fed with. From
- * L2 come 33, 44, 65, 87 bytes a clock, of which a multiprocessor gets about 30-40: L is for large shapes, and the
- * others fill the machine where L leaves it idle (gemm.c counts). Two stages in flight: 96 KB (L), which covers 2000
- * clocks of latency at 48 bytes a clock. Unmeasured; no card was at hand.
+ * EXPECTED LIMITS of a multiprocessor of sm_90 per block of 64, from 1400 products of mma.sync and 128 bytes of shared
+ * memory a clock: L 1500 clocks of mma against 1024 + 384 of shared memory (fragments + cp.async), M 750 against 512 +
+ * 256, T 375 against 256 + 192, S 187 against 256 + 128. So 64x64 a warp is the least that feeds mma.sync. From L2 come
+ * 33, 44, 65, 87 bytes a clock, of which a multiprocessor gets about 30-40: L is for large shapes, the others fill the
+ * machine where L leaves it idle (gemm.c counts). Under way are two stages: 96 KB of L, what 2000 clocks of latency
+ * need at 48 bytes a clock. Unmeasured: no card was at hand.
  *
  * NO BANK CONFLICTS. A row of a stage is 64 items = 128 bytes = all banks; its 16-byte chunk c lies at c ^ (row % 8).
- * cp.async: eight neighbouring threads write one row: eight chunks, all banks. ldmatrix: eight lanes read chunk c of rows
- * r..r+7, r a multiple of 8: at c ^ 0..c ^ 7, all banks. The sums go out through shared memory in rows of P floats, P % 32
- * being 8 or 24: a half warp's 64-bit stores (rows g..g+3, columns 2t) start at banks P*g + 2t, all different; the reads
- * back are 16 bytes a lane along a row (of a gated product along two rows, whose banks differ by 8).
+ * cp.async: eight neighbouring threads write one row, all banks. ldmatrix: eight lanes read chunk c of rows r..r+7, r a
+ * multiple of 8, at c ^ 0..c ^ 7, all banks. The sums go out through shared memory in rows of P floats, P % 32 = 8: a
+ * half warp's 64-bit stores (rows g..g+3, columns 2t) begin at banks 8g + 2t, all different; the reads back are 16 bytes
+ * a lane along a row, of a gated product along two rows, whose banks differ by 8.
  *
  * A gated product has gate and up interleaved by 8 columns in one tile, so a warp holds both halves of its outputs.
  * Blocks of `group` row tiles walk the columns together: the weights they read are still in L2 for the others. */
@@ -110,8 +109,7 @@ template <class T, bool glu> FR_DEVICE void feed_b(const feed &f, unsigned char 
 		bool pair = glu && T::STEP == 8; /* gate and up take turns */
 		const unsigned char *from = f.b[pair ? j % 2 : 0] + k * 2 + (size_t)(pair ? j / 2 : j) * f.b_step;
 
-		fr_cp_async(stage + T::A_BYTES + f.at + j * (T::STEP * LINE), from,
-			    in && (f.b_rows >> j & 1) ? 16 : 0);
+		fr_cp_async(stage + T::A_BYTES + f.at + j * (T::STEP * LINE), from, in && (f.b_rows >> j & 1) ? 16 : 0);
 	}
 }
 
@@ -133,8 +131,7 @@ template <class T> FR_DEVICE void load_frags(frags<T> &f, const unsigned char *s
 }
 
 /* The columns go back and forth, so that each product shares a fragment with the one before. */
-template <class T, bool f16>
-FR_DEVICE void multiply(float acc[T::WM / 16][T::WN / 8][4], const frags<T> &f)
+template <class T, bool f16> FR_DEVICE void multiply(float acc[T::WM / 16][T::WN / 8][4], const frags<T> &f)
 {
 #pragma unroll
 	for (int i = 0; i < T::WM / 16; i++)
@@ -149,9 +146,9 @@ FR_DEVICE void multiply(float acc[T::WM / 16][T::WN / 8][4], const frags<T> &f)
 		}
 }
 
-/* All of k. Stage i + STAGES - 1 is fetched while stage i is multiplied, a half at each of the first two steps, into the slot
- * that the last barrier has emptied. The fragments of a step are read during the step before; those of a stage's first step
- * behind the barrier in the last step of the stage before. */
+/* All of k. Stage i + STAGES - 1 is fetched while stage i is multiplied, a half at each of the first two steps, into
+ * the slot that the last barrier has emptied. The fragments of a step are read during the step before; those of a
+ * stage's first step behind the barrier in the last step of the stage before. */
 template <class T, bool f16, bool glu>
 FR_DEVICE void sum(const fr_gemm_args &a, const feed &f, int a_at, int b_at, float acc[T::WM / 16][T::WN / 8][4])
 {
@@ -239,7 +236,8 @@ FR_DEVICE void read_four(const float *from, float scale, bool scaled, float v[4]
 template <class T, bool glu>
 FR_DEVICE void write_out(const fr_gemm_args &a, const fr_gemm_part &p, const float *out, int row0, int col0, int lane)
 {
-	constexpr int COLS = glu ? T::WN / 2 : T::WN, LANES = COLS / 4, ROWS = 32 / LANES, BATCH = T::WM / ROWS < 8 ? 2 : 4;
+	constexpr int COLS = glu ? T::WN / 2 : T::WN, LANES = COLS / 4, ROWS = 32 / LANES,
+		      BATCH = T::WM / ROWS < 8 ? 2 : 4;
 	int r = lane / LANES, c = lane % LANES * 4, from = c;
 
 	if (glu) { /* eight lanes read two rows, so that their banks differ */
@@ -312,7 +310,8 @@ template <class T, bool f16, bool glu> FR_DEVICE void gemm(const fr_gemm_args &a
 	__syncthreads(); /* the stages are read */
 	stage_out<T>(out, acc, lane);
 	fr_syncwarp();
-	write_out<T, glu>(a, p, out, row_tile * T::BM + wm, glu ? (col_tile * T::BN + wn) / 2 : col_tile * T::BN + wn, lane);
+	write_out<T, glu>(a, p, out, row_tile * T::BM + wm, glu ? (col_tile * T::BN + wn) / 2 : col_tile * T::BN + wn,
+			  lane);
 }
 
 #define FR_GEMM(name, shape, blocks, f16, glu)                                                                         \

@@ -6,9 +6,9 @@
  *
  * No bank conflicts: the 32 threads of a warp store 32 neighbouring rows of one k; eight threads read 32 neighbouring
  * columns as 16 bytes each, and a row's 16 bytes once for all eight. A thread has rows 4*ty.., 64 + 4*ty.. and columns
- * 4*tx.., 32 + 4*tx.. of the tile; of a gated product the first columns are the gate's, the others up's. Limit: per k a warp
- * reads four times 16 bytes a lane (16 clocks of shared memory, less where rows are shared) and has 64 fma (64 clocks of a
- * quarter of the multiprocessor), so both units are full at once. Unmeasured. */
+ * 4*tx.., 32 + 4*tx.. of the tile; of a gated product the first columns are the gate's, the others up's. Limit: per k a
+ * warp reads four times 16 bytes a lane (16 clocks of shared memory, less where rows are shared) and has 64 fma (64
+ * clocks of a quarter of the multiprocessor), so both units are full at once. Unmeasured. */
 #include "gemm_out.h"
 
 #define BM 128
