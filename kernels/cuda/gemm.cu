@@ -1,6 +1,6 @@
 /* y [rows, n] = x [rows, k] * w [n, k]^T on tensor cores: mma.sync m16n8k16, 16-bit terms of x, float32 sums.
  *
- * ONE CHAIN. An output's accumulator takes the k16 steps of its row in order, block of 64 by block of 64; with two terms
+ * ONE CHAIN. An output's accumulator takes the k16 steps of its row in order, block of 64 by block of 64; of two terms
  * each block of 64 comes twice, hi then lo. So does every tile: it may follow the number of rows, the bits do not.
  *
  * TILES, 64 deep. Each warp sums 64x64 (S: 32x32): 128 accumulators and two sets of fragments of 32 registers.
