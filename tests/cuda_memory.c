@@ -213,6 +213,34 @@ static void refused(void)
 	free((void *)t.data);
 }
 
+/* Launches that read n matrices each, none of them waited for: what a launch reads is still there when it runs. A get
+ * stands for the launch. */
+static int near_launches(struct fr_dev *dev, const struct fr_tensor *t, const struct fr_mat *m, int matrices, int n)
+{
+	struct fr_cuda *d = (struct fr_cuda *)dev;
+	struct fr_error err;
+	char *got[16];
+	int lost = 0;
+
+	for (int i = 0; i < matrices; i += n) {
+		struct fr_mat near[FR_MAX_ALSO];
+
+		for (int j = 0; j < n; j++)
+			near[j] = fr_cu_near(d, &m[i + j], FR_PREFILL);
+		for (int j = 0; j < n; j++) {
+			got[i + j] = calloc(1, pitched_bytes(&t[i + j]));
+			dev->ops->get(dev, got[i + j], near[j].data, pitched_bytes(&t[i + j]));
+		}
+	}
+	/* The copies run ahead of the launches as far as their flags let them. */
+	lost += d->cu->sync(d->at, FR_CU_UPLOAD) != 0 || dev->ops->sync(dev, &err) != 0;
+	for (int i = 0; i < matrices; i++) {
+		lost += !lies_well(&t[i], &m[i], got[i]);
+		free(got[i]);
+	}
+	return lost;
+}
+
 /* Weights on the host: read where they are in decode, brought one after the other into device buffers for prefill. */
 static void home_host(void)
 {
@@ -248,6 +276,8 @@ static void home_host(void)
 	}
 	CHECK("exact/cuda/memory/near-prefill", lost == 0 && last[0].data != m[6].data && last[2].data == m[8].data,
 	      "%d are not what they should be", lost);
+	lost = near_launches(dev, t, m, 9, 1) + near_launches(dev, t, m, 8, 2) + near_launches(dev, t, m, 9, 3);
+	CHECK("exact/cuda/memory/near-launches", lost == 0, "%d were overwritten before they were read", lost);
 	CHECK("exact/cuda/memory/near-decode", same == 9, "%d of 9 are read where they are", same);
 	dev->ops->close(dev);
 	CHECK("exact/cuda/memory/home-host-freed", fr_shim_used == 0, "%zu bytes are left", fr_shim_used);
