@@ -18,7 +18,7 @@
  * NO BANK CONFLICTS. A row of a stage is 64 items = 128 bytes = all banks; its 16-byte chunk c lies at c ^ (row % 8).
  * cp.async: eight neighbouring threads write one row, all banks. ldmatrix: eight lanes read chunk c of rows r..r+7, r a
  * multiple of 8, at c ^ 0..c ^ 7, all banks. The sums go out through shared memory in rows of P floats, P % 32 = 8: a
- * half warp's 64-bit stores (rows g..g+3, columns 2t) begin at banks 8g + 2t, all different; the reads back are 16 bytes
+ * half warp's 64-bit stores (rows g..g+3, columns 2t) begin at banks 8g + 2t, all different; reads back are 16 bytes
  * a lane along a row, of a gated product along two rows, whose banks differ by 8.
  *
  * A gated product has gate and up interleaved by 8 columns in one tile, so a warp holds both halves of its outputs.
