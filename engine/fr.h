@@ -155,7 +155,7 @@ struct fr_result {
 	const char *warnings[FR_MAX_WARNINGS];
 	int n_warnings;
 	struct fr_error error;   /* code FR_OK if all is well */
-	double ms_image, ms_vision, ms_prefill, ms_decode;
+	double ms_image, ms_vision, ms_prefill, ms_decode; /* of the calls that it was in, alone or with others */
 };
 
 /* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end: bytes, which stay

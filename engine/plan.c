@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#define ALIGN 64 /* a cache line; also the widest vector */
+#define ALIGN 256 /* what devices give blocks of their own; a multiple of a cache line and of the widest vector */
 
 static const char *const lifetime_names[FR_LIFETIMES] = {"session", "vision", "decoder"};
 

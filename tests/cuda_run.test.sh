@@ -115,6 +115,9 @@ case $seen in
 *" 0 "*[12]*) ok fault/kernel/in-the-middle ;;
 *) bad fault/kernel/in-the-middle "lines before the fault:$seen" ;;
 esac
+FR_SHIM_FAIL=60
+code fault/kernel-together 3 -m $model $cuda $files
+one_sentence fault/kernel-together
 unset FR_SHIM_FAIL
 
 # ---- Ctrl-C between recorded steps; `env` gives a background job its SIGINT back ----
