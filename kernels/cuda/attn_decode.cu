@@ -8,8 +8,8 @@
  *
  * 8 threads share a key, 128 contiguous bytes at a time, 32 keys a pass; a thread has 8 loads of 16 bytes under way
  * (32 KB a block), and those of the first values leave before the softmax begins. What limits it is memory: at a batch
- * of one, bytes in flight; beyond, bandwidth. Per 16 bytes of keys a thread does 8 conversions, 8 fma a head, and 3 adds
- * across lanes a key: a quarter of the issue slots at one head, about all at four. Not measured on a card. */
+ * of one, bytes in flight; beyond, bandwidth. Per 16 bytes of keys a thread does 8 conversions, 8 fma a head, and 3
+ * adds across lanes a key: a quarter of the issue slots at one head, about all at four. Not measured on a card. */
 #include "attn_tile.h"
 
 #define THREADS 256
