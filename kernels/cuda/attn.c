@@ -1,8 +1,8 @@
 /* Attention on the GPU, the host half: which kernel, cut how.
  *
- * Decode over a cache: attn_decode.cu. With --precise or a float32 cache: attn_f32.cu. Everything else: attn_mma.cu,
- * dense keys and values turned to f16 first. Prefill over a cache cuts the rows of a call into tiles of one sequence
- * and consecutive positions, and begins with those that see most keys. */
+ * Decode over a cache: attn_decode.cu. With --precise or a float32 cache: attn_f32.cu. Everything else: attn_mma.cu and
+ * attn_wide.cu, dense keys and values turned to f16 first. Prefill over a cache cuts the rows of a call into tiles of
+ * one sequence and consecutive positions, and begins with those that see most keys. */
 #include "cuda.h"
 
 #include <assert.h>
