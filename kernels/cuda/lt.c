@@ -55,6 +55,7 @@ int fr_cu_lt_glu(struct fr_cuda *d, const struct fr_glu *a)
 int fr_cu_lt_open(struct fr_cuda *d)
 {
 	static const char *const places[] = {LIBRARY, FR_CUDA_HOME "/lib64/" LIBRARY, FR_CUDA_HOME "/lib/" LIBRARY};
+	const char *least = getenv("FR_RUN_CUBLAS_LEAST");
 	struct fr_cu_lt *lt = calloc(1, sizeof *lt);
 	int missing = 0;
 
@@ -62,6 +63,7 @@ int fr_cu_lt_open(struct fr_cuda *d)
 		free(lt);
 		return 0;
 	}
+	lt->least = least && *least ? strtoull(least, NULL, 10) : FR_LT_LEAST;
 	for (size_t i = 0; i < sizeof places / sizeof *places && !lt->library; i++)
 		lt->library = dlopen(places[i], RTLD_NOW | RTLD_LOCAL);
 	if (lt->library) {
@@ -71,7 +73,6 @@ int fr_cu_lt_open(struct fr_cuda *d)
 		FR_LT_FUNCTIONS(X)
 #undef X
 		if (!missing && lt->api.cublasLtCreate(&lt->handle) == CUBLAS_STATUS_SUCCESS) {
-			lt->least = FR_LT_LEAST;
 			d->lt = lt;
 			return 1;
 		}
@@ -90,12 +91,16 @@ void fr_cu_lt_close(struct fr_cuda *d)
 	d->lt = NULL;
 }
 
-/* The library's own, and sums that wait for our pass over them. */
+/* The library's own, and behind it sums that wait for our pass over them, or a probe. */
 size_t fr_cu_lt_bytes(const struct fr_cuda *d, const struct fr_limits *limits)
 {
+	const size_t outs = (size_t)limits->outs, sums = (size_t)limits->rows * outs * sizeof(float);
+	size_t probe;
+
 	if (!d->lt)
 		return 0;
-	return FR_LT_WORKSPACE + (size_t)limits->rows * (size_t)limits->outs * sizeof(float);
+	probe = fr_lt_probe_bytes(outs, (size_t)fr_pitch(limits->cols));
+	return FR_LT_WORKSPACE + (sums > probe ? sums : probe);
 }
 
 /* ---- one product ---- */
@@ -141,11 +146,12 @@ static void multiply(struct fr_cuda *d, const struct fr_lt_shape *s, const struc
 
 /* ---- the operations ---- */
 
-/* Only shapes where it may win, of layouts that it takes: 16-byte aligned rows on all sides. */
+/* Only shapes where it may win, of layouts that it takes: 16-byte aligned rows on all sides. A matrix so much wider than
+ * deep is an lm_head, which a prefill asks for a few rows of only. */
 static int wanted(const struct fr_cuda *d, const struct fr_mat *w, const float *y, enum fr_phase phase)
 {
 	return fr_cu_terms(d->precise, phase) == 1 && (size_t)w->rows * (size_t)w->cols >= d->lt->least &&
-	       w->rows % 4 == 0 && fr_gemm_aligned(w->data) && fr_gemm_aligned(y);
+	       w->rows <= 5 * w->cols && w->rows % 4 == 0 && fr_gemm_aligned(w->data) && fr_gemm_aligned(y);
 }
 
 /* Sums [rows, n] behind the library's memory. */

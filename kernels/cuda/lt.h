@@ -4,7 +4,8 @@
 
 #include "cuda.h"
 
-/* Weights of at least so many items go to cuBLASLt. To be decided by a measurement: none was made. */
+/* Weights of at least so many items go to cuBLASLt. To be decided by a measurement: none was made.
+ * FR_RUN_CUBLAS_LEAST=n puts another number in its place, to measure with. */
 #define FR_LT_LEAST ((size_t)4 << 20)
 #define FR_LT_WORKSPACE ((size_t)32 << 20) /* bytes; what NVIDIA recommends for sm_90 */
 
@@ -44,7 +45,7 @@ struct fr_cu_lt {
 #undef X
 	} api;
 	cublasLtHandle_t handle;
-	size_t least; /* FR_LT_LEAST */
+	size_t least; /* items of a weight */
 	struct fr_lt_shape shape[FR_LT_SHAPES];
 	int shapes;
 };
@@ -68,6 +69,8 @@ void fr_lt_describe(const struct fr_cu_lt *lt, const struct fr_lt_shape *s, int 
 int fr_lt_multiply(struct fr_cuda *d, const struct fr_lt_shape *s, const struct fr_lt_product *p);
 /* lt_probe.c: the shape of a weight with its algorithm, chosen now if it is new; NULL: ours is to be used. */
 const struct fr_lt_shape *fr_lt_shape_of(struct fr_cuda *d, const struct fr_mat *w, enum fr_lt_kind kind);
+/* Work memory of a probe of weights [n, k], behind the library's own. */
+size_t fr_lt_probe_bytes(size_t n, size_t k);
 #endif
 
 #endif

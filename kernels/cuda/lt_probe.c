@@ -1,5 +1,5 @@
-/* Which algorithm of cuBLASLt serves a weight shape: see lt.c. The probe takes memory for its own x and y and gives it
- * back; where there is none left, the shape is ours. */
+/* Which algorithm of cuBLASLt serves a weight shape: see lt.c. The probe's own x and y lie in the work memory, which is
+ * planned to hold them: what is chosen must not depend on how much memory happens to be left. */
 #include "gemm.h"
 #include "lt.h"
 
@@ -14,6 +14,7 @@
 #define FEW 588	  /* rows of x that differ: a prompt with an image; repeated up to MANY */
 #define MANY 4704 /* eight of them */
 static const int counts[] = {1, 17, FEW, MANY};
+#define ALIGN 256
 
 struct probe {
 	uint16_t *x;		       /* device [MANY, k] */
@@ -47,36 +48,46 @@ static int random_x(struct fr_cuda *d, const struct fr_lt_shape *s, uint16_t *x)
 	return rc ? -1 : 0;
 }
 
-static int take(struct fr_cuda *d, size_t bytes, void *out)
+static size_t aligned(size_t bytes)
 {
-	return d->cu->alloc(d->at, bytes, out) || d->cu->zero(d->at, FR_CU_COMPUTE, *(void **)out, bytes) ? -1 : 0;
+	return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static void give_back(struct fr_cuda *d, struct probe *p)
+size_t fr_lt_probe_bytes(size_t n, size_t k)
 {
-	void *const device[] = {p->x, p->y, p->ours, p->bias, p->residual};
+	return aligned(MANY * k * sizeof(uint16_t)) + 2 * aligned(MANY * n * sizeof(float)) +
+	       aligned(FEW * n * sizeof(float)) + aligned(n * sizeof(float));
+}
 
-	for (size_t i = 0; i < sizeof device / sizeof *device; i++)
-		if (device[i])
-			d->cu->release(d->at, device[i]);
-	free(p->first);
-	free(p->now);
-	free(p->expected);
+/* The next `bytes` of the work memory at *at, zeroed. */
+static void *take(struct fr_cuda *d, char **at, size_t bytes)
+{
+	void *p = *at;
+
+	fr_cu_note(d, d->cu->zero(d->at, FR_CU_COMPUTE, p, bytes), "the probe of a product");
+	*at += aligned(bytes);
+	return p;
 }
 
 static int get_ready(struct fr_cuda *d, const struct fr_lt_shape *s, const struct fr_mat *w, struct probe *p)
 {
 	const size_t n = (size_t)s->n, few = FEW * n * sizeof(float), many = MANY * n * sizeof(float);
+	char *at = fr_cu_part(d, FR_PART_LT, FR_LT_WORKSPACE + fr_lt_probe_bytes(n, (size_t)s->k));
 	struct fr_packed x;
 
-	p->workspace = fr_cu_part(d, FR_PART_LT, FR_LT_WORKSPACE);
+	p->workspace = at;
 	p->first = malloc(few);
 	p->now = malloc(few);
 	p->expected = malloc(few);
-	if (!p->workspace || !p->first || !p->now || !p->expected ||
-	    take(d, (size_t)MANY * (size_t)s->k * sizeof *p->x, &p->x) || take(d, many, &p->y) ||
-	    take(d, few, &p->ours) || (s->kind == FR_LT_BIAS && take(d, n * sizeof(float), &p->bias)) ||
-	    (s->kind == FR_LT_RESIDUAL && take(d, many, &p->residual)) || random_x(d, s, p->x))
+	if (!at || !p->first || !p->now || !p->expected)
+		return -1;
+	at += FR_LT_WORKSPACE;
+	p->x = take(d, &at, (size_t)MANY * (size_t)s->k * sizeof *p->x);
+	p->y = take(d, &at, many);
+	p->ours = take(d, &at, few);
+	p->bias = s->kind == FR_LT_BIAS ? take(d, &at, n * sizeof(float)) : NULL;
+	p->residual = s->kind == FR_LT_RESIDUAL ? take(d, &at, many) : NULL;
+	if (d->error || random_x(d, s, p->x))
 		return -1;
 	x = (struct fr_packed){
 		.data = p->x, .dtype = s->dtype, .rows = FEW, .cols = w->cols, .pitch = s->k, .terms = 1};
@@ -185,7 +196,9 @@ static void choose(struct fr_cuda *d, struct fr_lt_shape *s, const struct fr_mat
 		s->usable = proposal[i].state == CUBLAS_STATUS_SUCCESS && whole_sums(d->lt, &s->algo) &&
 			    passes(d, s, w, &p);
 	}
-	give_back(d, &p);
+	free(p.first);
+	free(p.now);
+	free(p.expected);
 }
 
 const struct fr_lt_shape *fr_lt_shape_of(struct fr_cuda *d, const struct fr_mat *w, enum fr_lt_kind kind)
