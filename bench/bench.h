@@ -15,6 +15,7 @@ struct fr_bench_opts {
 	double seconds;	    /* per row; 0: 1 */
 	const char *model;  /* of model: a checkpoint's directory, or "demo" */
 	const char *image;  /* of model: a picture; NULL: noise */
+	int tokens;	    /* of model: length of the texts; 0: 96 */
 	int batch;	    /* of model: the most pictures together; 0: 1 on the CPU, 16 on a GPU */
 };
 /* The most this machine does: multiply-adds per level and memory read, by one thread and by all. */
@@ -22,6 +23,10 @@ int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *
 /* Every kernel at the models' real shapes: time, GB/s, GFLOP/s and the share of the peak measured between its runs. */
 int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 
+int fr_bench_gpu(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err); /* the same with backend cuda */
+struct fr_check;
+double fr_bench_operations(const struct fr_check *ck); /* of sums of products; a fused multiply-add counts as two */
+double fr_bench_bytes(const struct fr_check *ck);      /* that must move, each once */
 /* A model's stages: load, image, vision, prefill, verdicts a second, decode. */
 int fr_bench_model(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 

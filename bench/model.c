@@ -241,7 +241,7 @@ static int open_session(const struct bench *b, int batch, int verdict_only, stru
 					  .isa = b->opts->isa,
 					  .threads = b->opts->threads,
 					  .batch = batch,
-					  .max_tokens = TOKENS,
+					  .max_tokens = b->opts->tokens ? b->opts->tokens : TOKENS,
 					  .verdict_only = verdict_only};
 
 	return fr_session_new(b->model, &o, s, err);
@@ -284,12 +284,12 @@ static int bench_verdicts(struct bench *b, int batch, struct fr_error *err)
 		rc = run(s, &b->feed, batch * MIN_ROUNDS, b->opts->seconds, err);
 	if (rc == 0) {
 		double wall = fr_bench_now() - start;
-		int rows = b->feed.prompt + b->model->n_opening;
+		int rows = b->feed.prompt + b->model->n_opening, group = batch < s->together ? batch : s->together;
 
 		if (batch == 1)
 			say(b, "image", 1, &b->feed.image, 1, 1, "images/s");
-		say(b, "vision", batch, &b->feed.vision, vision_operations(d), 1e12, "TFLOP/s");
-		say(b, "prefill", batch, &b->feed.prefill, prefill_operations(&d->text, rows), 1e12, "TFLOP/s");
+		say(b, "vision", batch, &b->feed.vision, group * vision_operations(d), 1e12, "TFLOP/s");
+		say(b, "prefill", batch, &b->feed.prefill, group * prefill_operations(&d->text, rows), 1e12, "TFLOP/s");
 		say_one(b, "verdict", batch, wall * 1e3 / b->feed.given, 1, 1, "images/s");
 	}
 	fr_session_free(s);
@@ -323,7 +323,7 @@ static int bench_decode(struct bench *b, int batch, struct fr_error *err)
 		rc = run(s, f, batch, 0, err);
 	if (rc == 0 && f->step.n >= 8) {
 		struct fr_samples *steps = &f->step;
-		int pos = f->prompt + TOKENS * 5 / 8;
+		int pos = f->prompt + s->o.max_tokens * 5 / 8;
 
 		keep_steps(steps);
 		say(b, "decode", batch, steps, batch, 1, "tokens/s");

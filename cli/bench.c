@@ -22,6 +22,7 @@ int cmd_bench(struct cli *c)
 					   .seconds = c->v.seconds,
 					   .model = c->v.model,
 					   .image = c->n_path > 1 ? c->path[1] : NULL,
+					   .tokens = c->v.max_tokens < 0 ? 0 : c->v.max_tokens,
 					   .batch = options_origin(c, "batch") == FROM_DEFAULT ? 0 : c->v.batch};
 	struct fr_error err = {0};
 	int found = 0;
