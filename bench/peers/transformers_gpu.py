@@ -261,7 +261,7 @@ def model(a):
                 line(bench="peer-model", what="first-token", batch=batch, ms=t["median"] * 1e3, ms_least=t["least"] * 1e3,
                      ms_most=t["most"] * 1e3, runs=t["runs"], **by)
             line(bench="peer-model", what="decode", **decode_rate(peer, batch, a.tokens, a.seconds), **by)
-        except (RuntimeError, torch.OutOfMemoryError) as e:
+        except (RuntimeError, ValueError, torch.OutOfMemoryError) as e:  # 4.45's LLaVA takes no static cache
             line(bench="peer-model", what="decode", batch=batch, error=str(e).split("\n")[0], **by)
         if peer.compile:
             line(bench="peer-model", what="graphs", compiled=compiled_graphs(), **by)
