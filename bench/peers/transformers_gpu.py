@@ -251,8 +251,13 @@ def model(a):
     peer = Peer(a)
     by = dict(by=peer.by)
     line(bench="peer-model", what="load", seconds=peer.load_s, **by)
-    if peer.compile and peer.version.startswith("4.45"):
-        peer.model.forward = torch.compile(peer.model.forward, mode="reduce-overhead" if CUDA else "default")
+    if peer.compile:
+        try:
+            peer.generate(1, 4)  # 5.x compiles by itself on a GPU
+        except ValueError as e:  # 4.45's LLaVA takes no static cache
+            return line(bench="peer-model", what="decode", batch=1, error=str(e).split("\n")[0], **by)
+        if compiled_graphs() == 0:
+            peer.model.forward = torch.compile(peer.model.forward, mode="reduce-overhead" if CUDA else "default")
     for batch in [int(b) for b in a.batches.split(",")]:
         try:
             if batch == 1 or not peer.compile:
