@@ -50,7 +50,8 @@ static float rounded(float v, enum fr_dtype dtype)
 {
 	if (dtype == FR_BF16)
 		return fr_bits_f32((uint32_t)fr_f32_bf16(v) << 16);
-	v = v > F16_MOST ? F16_MOST : v < -F16_MOST ? -F16_MOST : v; /* a NaN stays one */
+	if (isfinite(v))
+		v = v > F16_MOST ? F16_MOST : v < -F16_MOST ? -F16_MOST : v;
 	return fr_f16_f32(fr_f32_f16(v));
 }
 

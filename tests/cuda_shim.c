@@ -134,7 +134,7 @@ static uint16_t cvt(uint16_t (*f)(float), float v)
 }
 static uint16_t sat(float v)
 {
-	return cvt(fr_f32_f16, v > 65504 ? 65504 : v < -65504 ? -65504 : v);
+	return cvt(fr_f32_f16, isinf(v) ? v : v > 65504 ? 65504 : v < -65504 ? -65504 : v);
 }
 static uint16_t bf16(float v)
 {

@@ -6,8 +6,8 @@
  * tensor cores: in FR_PREFILL one term (two with --precise: x = hi + lo), in FR_DECODE always two, since decoding waits
  * for the weights anyway. For f16 a row is first multiplied by a power of two that brings its largest magnitude below
  * 2^15 (none is needed, the factor is 1, below that), so that nothing overflows. The patch embedding takes two terms.
- * Attention reads an f16 cache as it is, takes q, and dense k and v, rounded to f16 (saturated) on the tensor cores;
- * with --precise and with an f32 cache it is float32 throughout. Decode attention is float32 arithmetic always.
+ * Attention reads an f16 cache as it is, takes q, and dense k and v, rounded to f16 (saturated; an infinity stays one) on
+ * the tensor cores; with --precise and with an f32 cache it is float32 throughout. Decode attention is float32 always.
  *
  * THE SAME BITS in any batch: each output is one chain of sums in an order that the weight's shape (or the key's absolute
  * position) decides; no atomics in sums; nothing looks at the number of rows but to skip absent ones.

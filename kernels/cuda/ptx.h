@@ -157,7 +157,8 @@ FR_DEVICE void fr_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
 
 /* ---- numbers ---- */
 
-/* Two floats to two 16-bit items, RNE, lo in the low half. f16 saturates at +-65504 (NaN stays NaN). */
+/* Two floats to two 16-bit items, RNE, lo in the low half. f16 saturates at +-65504; NaN and infinities stay what
+ * they are, since they are to be noticed in the logits. */
 FR_DEVICE uint32_t fr_bf16x2(float lo, float hi)
 {
 	uint32_t r;
@@ -167,8 +168,7 @@ FR_DEVICE uint32_t fr_bf16x2(float lo, float hi)
 FR_DEVICE uint16_t fr_f16_sat(float v)
 {
 	uint16_t r;
-	/* min and max would lose a NaN */
-	v = v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v;
+	v = v > 65504.0f && v < INFINITY ? 65504.0f : v < -65504.0f && v > -INFINITY ? -65504.0f : v;
 	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(v));
 	return r;
 }

@@ -187,7 +187,8 @@ FR_DEVICE uint32_t fr_bf16x2(float lo, float hi)
 }
 FR_DEVICE uint16_t fr_f16_sat(float v)
 {
-	return fr_shim_f16(v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v);
+	v = v > 65504.0f && v < INFINITY ? 65504.0f : v < -65504.0f && v > -INFINITY ? -65504.0f : v;
+	return fr_shim_f16(v);
 }
 FR_DEVICE uint32_t fr_f16x2(float lo, float hi)
 {
