@@ -68,7 +68,7 @@ static void name_matrix(const struct fr_check_case *c, char *buf, size_t size)
 char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 {
 	static const char *const with[] = {"_bias",    "_scale", "_residual", "_inplace",
-					   "_strided", "",	 "_odd",      "_sampled"};
+					   "_strided", "",	 "_odd",      "_sampled", "_large"};
 
 	snprintf(buf, size, "%s", op_names[c->op]);
 	switch (c->op) {
@@ -217,7 +217,8 @@ static int make_linear(struct fr_check *ck, uint64_t *seed)
 	const struct fr_check_case *c = &ck->c;
 	size_t m = (size_t)c->m, n = (size_t)c->n, stride = (size_t)c->k + (c->with & FR_STRIDED ? STRIDE_EXTRA : 0);
 	size_t outs = n;
-	int bad = add_slot(ck, FR_SLOT_X, m * stride, 1, seed) || add_weight(ck, 0, c->n, c->k, seed) ||
+	int bad = add_slot(ck, FR_SLOT_X, m * stride, c->with & FR_LARGE ? 0x1p17f : 1, seed) ||
+		  add_weight(ck, 0, c->n, c->k, seed) ||
 		  add_slot(ck, FR_SLOT_Y, m * n, c->with & FR_IN_PLACE ? 2.0f : 0.0f, seed);
 
 	if (!bad && c->op == FR_CHECK_GLU)

@@ -26,7 +26,8 @@ enum {
 	FR_STRIDED = 16,      /* linear: x_stride is 5 more than the columns */
 	FR_DENSE = 32,	      /* attn: dense keys instead of a KV cache */
 	FR_ODD_WEIGHT = 64,   /* the weights' address is odd: weight() must copy them */
-	FR_SAMPLED = 128      /* pick: at temperature 0.8, top-k k, top-p 0.9 (1 when k is 0) */
+	FR_SAMPLED = 128,     /* pick: at temperature 0.8, top-k k, top-p 0.9 (1 when k is 0) */
+	FR_LARGE = 256	      /* linear, glu: x up to 2^17, beyond what f16 holds */
 };
 struct fr_check_case {
 	enum fr_check_op op;

@@ -19,12 +19,13 @@ static inline void choose_device(void)
 	if (on_device())
 		fr_cu_override = NULL;
 }
-/* Are the rows of real shapes wanted? On a device unless FR_TEST_ROWS says small (under a sanitizer). */
+/* Are the rows of real shapes wanted? On a device unless FR_TEST_ROWS says small (under a sanitizer); in the simulation
+ * if it says all: minutes for each of the larger ones. */
 static inline int all_rows(void)
 {
 	const char *rows = getenv("FR_TEST_ROWS");
 
-	return on_device() && !(rows && strcmp(rows, "small") == 0);
+	return rows && strcmp(rows, "all") == 0 ? 1 : on_device() && !(rows && strcmp(rows, "small") == 0);
 }
 
 #endif
