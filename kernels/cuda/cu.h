@@ -2,8 +2,9 @@
  * tests/cuda_host/ fills it with a simulation on the CPU. Nothing else of the backend knows which it is, and only
  * driver.c and lt.c see NVIDIA's headers.
  *
- * All calls are made by one thread at a time per stream, by any threads. A function that returns int gives 0 or a driver's error
- * number, which text() turns into words; errors of kernels are asynchronous and come out of a later call. */
+ * All calls are made by one thread at a time per stream, by any threads. A function that returns int gives 0 or a
+ * driver's error number, which text() turns into words; errors of kernels are asynchronous and come out of a later
+ * call. */
 #ifndef FR_KERNELS_CUDA_CU_H
 #define FR_KERNELS_CUDA_CU_H
 

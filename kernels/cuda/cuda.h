@@ -30,8 +30,6 @@ FR_INLINE int fr_ceil_div(int a, int b)
 	return (a + b - 1) / b;
 }
 
-#define FR_CU_DECODE_ROWS 16 /* rows that one pass over the weights serves in FR_DECODE; more rows take more passes */
-
 /* Activations in 16 bits: `terms` matrices [rows, pitch] of dtype, term t at data + t * rows * pitch; columns beyond the
  * width are zero. The value is (term 0 + term 1) * scale[row]; scale NULL: 1 (always for bf16). */
 struct fr_packed {
@@ -49,7 +47,8 @@ struct fr_cuda {
 	char isa[16];             /* "sm_90" */
 	int precise, no_cublas;
 	int sync_each;            /* FR_RUN_CUDA_SYNC: wait after each launch, record nothing */
-	enum fr_dtype act_dtype;  /* type of the matrices given last: what a producer packs for; F32: nothing is packed */
+	enum fr_dtype act_dtype;  /* of the last product's weights, before one of the last 16-bit matrix given: a producer
+				   * leaves terms for a product to come only where this is BF16 */
 	int error;                /* the driver's number of the first failure since the last sync, 0: none */
 	char error_at[96];        /* "kernel fr_gemm_bf16, launch 17 since the last wait" */
 	unsigned launches;        /* since the last sync */
@@ -101,6 +100,8 @@ int fr_cu_scratch_open(struct fr_cuda *d, struct fr_error *err);
 void fr_cu_scratch_close(struct fr_cuda *d);
 size_t fr_cu_work_bytes(struct fr_dev *dev, const struct fr_limits *limits);
 void fr_cu_work(struct fr_dev *dev, void *block, size_t bytes, const struct fr_limits *limits);
+/* Between the two, the eager run included: nothing that is launched may depend on what ids, row and draw hold (attention
+ * takes its grid from max_pos, not from row[].pos). */
 int fr_cu_step_begin(struct fr_dev *dev, const int32_t *ids, const struct fr_row *row, const double *draw, int rows);
 void fr_cu_step_end(struct fr_dev *dev);
 /* A host array of a call in device memory: copied through pinned memory, once per step for the step's own arrays. */
@@ -119,9 +120,6 @@ struct fr_packed fr_cu_pack(struct fr_cuda *d, const float *x, size_t stride, in
 struct fr_packed fr_cu_pack_out(struct fr_cuda *d, const float *y, int rows, int cols, enum fr_phase phase);
 /* Every operation calls this for what it writes, before fr_cu_pack_out: packed forms of the old values are forgotten. */
 void fr_cu_wrote(struct fr_cuda *d, const void *p, size_t bytes);
-/* Between step_begin and step_end, the eager run included: nothing that is launched may depend on what ids, row and draw
- * hold (attention takes its grid from max_pos, not from row[].pos). */
-int fr_cu_in_step(const struct fr_cuda *d);
 /* For memory.c. get, inside a recording: pinned memory [bytes] to copy to, which lives as long as the recording and goes
  * to `host` at the first sync after each of its replays. NULL outside of a recording: get takes care itself. */
 void *fr_cu_kept(struct fr_cuda *d, void *host, size_t bytes);

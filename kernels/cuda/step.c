@@ -9,11 +9,6 @@
 
 #include <stdlib.h>
 
-int fr_cu_in_step(const struct fr_cuda *d)
-{
-	return d->scratch->in != NULL;
-}
-
 /* ---- the step's arrays: row [n], draw [n], ids [n], one behind the other ---- */
 
 static size_t draw_at(int rows)
