@@ -63,7 +63,7 @@ export B
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz test-asan test-gpu bench-gpu test-valgrind checks fuzzers check-cuda cuda-resources
+.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz bench test-asan test-gpu bench-gpu test-valgrind checks fuzzers check-cuda cuda-resources
 
 all: fr-run libfr-run.a
 
@@ -194,6 +194,10 @@ checks: $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-ru
 test-gpu: all $B/tests/cuda_kernels $B/tests/cuda_e2e
 	tests/gpu.sh $(PARTS)
 
+# What this machine can do, and what the kernels reach of it.
+bench: all
+	./fr-run bench
+
 # Measures a GPU: bench/gpu.sh. PART=kernels, model or peers takes one part, each below nine minutes.
 bench-gpu: all
 	PYTHON=$(PYTHON) bench/gpu.sh $(PART)
@@ -252,7 +256,7 @@ $B/fr-run.bash: fr-run
 	./fr-run --completion bash >$@
 $B/fr-run.pc: Makefile engine/fr.h
 	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: fr-run' \
-		'Description: explainable detection of synthetic images, on the CPU' \
+		'Description: explainable detection of synthetic images' \
 		"Version: $$(sed -n 's/^#define FR_VERSION "\(.*\)"/\1/p' engine/fr.h)" \
 		'Libs: -L$${libdir} -lfr-run $(LDLIBS)' 'Cflags: -I$${includedir}' >$@
 
