@@ -7,23 +7,26 @@
 #include "../kernels/ops.h"
 
 struct fr_bench_opts {
-	const char *backend; /* of kernels and model: "auto", "cpu", "cuda"; NULL: auto, which is cpu for kernels */
+	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto, which is cpu for peak and kernels */
 	const char *isa;    /* NULL: the best */
 	int threads;	    /* 0: all */
+	int precise, no_cublas; /* of cuda: as in struct fr_dev_opts */
 	const char *filter; /* fnmatch over the names of the rows; NULL: all */
 	int json;	    /* one object per line instead of the table */
 	double seconds;	    /* per row; 0: 1 */
 	const char *model;  /* of model: a checkpoint's directory, or "demo" */
 	const char *image;  /* of model: a picture; NULL: noise */
 	int tokens;	    /* of model: length of the texts; 0: 96 */
-	int batch;	    /* of model: the most pictures together; 0: 1 on the CPU, 16 on a GPU */
+	int batch;	    /* of model: the most pictures together; 0: 1 */
 };
 /* The most this machine does: multiply-adds per level and memory read, by one thread and by all. */
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 /* Every kernel at the models' real shapes: time, GB/s, GFLOP/s and the share of the peak measured between its runs. */
 int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 
-int fr_bench_gpu(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err); /* the same with backend cuda */
+/* The same two with backend cuda. */
+int fr_bench_gpu_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
+int fr_bench_gpu_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 struct fr_check;
 double fr_bench_operations(const struct fr_check *ck); /* of sums of products; a fused multiply-add counts as two */
 double fr_bench_bytes(const struct fr_check *ck);      /* that must move, each once */

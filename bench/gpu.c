@@ -1,4 +1,4 @@
-/* `fr-run bench kernels --backend cuda`: the kernel check's cases at the shapes of CLIP ViT-L/14-336, Vicuna-7B and the
+/* `fr-run bench peak|kernels --backend cuda`: the device's peaks, and the kernel check's cases at the shapes of CLIP ViT-L/14-336, Vicuna-7B and the
  * cross attention, timed on a GPU.
  *
  * A measurement is a recording of many calls, launched as one graph as a decode step is, between two marks on the
@@ -293,7 +293,7 @@ static int bench_row(struct bench *b, const struct fr_check_case *c, const char 
 	return rc;
 }
 
-static void print_head(const struct bench *b)
+static void print_peak(const struct bench *b)
 {
 	const struct fr_cuda_peaks *p = &b->peak;
 
@@ -306,37 +306,62 @@ static void print_head(const struct bench *b)
 	else
 		fprintf(b->out,
 			"%s, %d multiprocessors; measured: %.0f GB/s read, %.0f GB/s copied (read + written), %.1f and "
-			"%.1f TFLOP/s bf16 and f16 on tensor cores, %.1f TFLOP/s float32, %.2f us between "
-			"kernels\n%-56s %10s %10s %10s %8s %8s %7s %7s\n",
+			"%.1f TFLOP/s bf16 and f16 on tensor cores, %.1f TFLOP/s float32, %.2f us between kernels\n",
 			b->d->info.name, b->d->info.sms, p->read * 1e-9, p->copy * 1e-9, p->bf16 * 1e-12,
-			p->f16 * 1e-12, p->f32 * 1e-12, p->gap * 1e6, "kernel", "median us", "least", "most", "TFLOP/s",
-			"GB/s", "of sums", "of read");
+			p->f16 * 1e-12, p->f32 * 1e-12, p->gap * 1e6);
+	fflush(b->out);
 }
 
-int fr_bench_gpu(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
+/* The device with its peaks, said. What is to be closed is b->d, NULL: nothing. */
+static int open_bench(struct bench *b, struct fr_error *err)
+{
+	const struct fr_dev_opts o = {
+		.backend = "cuda", .isa = b->opts->isa, .precise = b->opts->precise, .no_cublas = b->opts->no_cublas};
+	struct fr_dev *dev;
+
+	FR_TRY(fr_cuda_open(&o, &dev, err));
+	b->d = (struct fr_cuda *)dev;
+	FR_TRY(fr_cuda_peak(dev, &b->peak, err));
+	print_peak(b);
+	return 0;
+}
+
+static void close_bench(struct bench *b)
+{
+	if (b->d)
+		b->d->dev.ops->close(&b->d->dev);
+	free_arrays(b);
+}
+
+int fr_bench_gpu_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
+{
+	struct bench b = {.opts = opts, .out = out};
+	int rc = open_bench(&b, err);
+
+	close_bench(&b);
+	return rc;
+}
+
+int fr_bench_gpu_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
 	struct fr_bench_opts o = *opts;
 	struct bench b = {.opts = &o, .out = out};
-	struct fr_dev *dev;
 	char name[160];
 	int rc, shown = 0;
 
 	o.seconds = opts->seconds > 0 ? opts->seconds : 0.3;
-	FR_TRY(fr_cuda_open(&(struct fr_dev_opts){.backend = "cuda"}, &dev, err));
-	b.d = (struct fr_cuda *)dev;
-	rc = fr_cuda_peak(dev, &b.peak, err);
-	if (rc == 0)
-		print_head(&b);
+	rc = open_bench(&b, err);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows && rc == 0; i++) {
 		fr_check_name(&rows[i], name, sizeof name);
 		if (opts->filter && fnmatch(opts->filter, name, 0) != 0)
 			continue;
-		shown++;
+		if (!shown++ && !opts->json)
+			fprintf(out, "%-56s %10s %10s %10s %8s %8s %7s %7s\n", "kernel", "median us", "least", "most",
+				"TFLOP/s", "GB/s", "of sums", "of read");
 		rc = bench_row(&b, &rows[i], name, err);
 	}
 	if (rc == 0 && !shown)
 		rc = fr_fail(err, FR_E_USAGE, "no kernel row matches \"%s\"", opts->filter);
-	dev->ops->close(dev);
-	free_arrays(&b);
+	close_bench(&b);
 	return rc;
 }

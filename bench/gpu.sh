@@ -1,7 +1,8 @@
 #!/bin/sh
 # Measures a GPU and what fr-run makes of it, beside PyTorch and transformers on the same shapes and weights in one run.
 # usage: make bench-gpu [PART=...], or bench/gpu.sh [kernels|model|peers]...   (no argument: all; each below 9 minutes)
-#   kernels  the device's peaks, every kernel at real shapes, torch (cuBLAS, flash SDPA) on the same rows
+#   kernels  the device's peaks, every kernel at real shapes, the prefill products again without cuBLASLt (what
+#            kernels/cuda/lt.h's FR_LT_LEAST is decided by), torch (cuBLAS, flash SDPA) on the same rows
 #   model    the 7B's shapes with random bf16 weights, made here: load, vision, prefill, decode, verdicts, memory
 #   peers    transformers eager and with static cache and torch.compile on that checkpoint
 # After each part bench/results/CARD-DATE-COMMIT.json and .txt hold all that was measured of this commit on this day.
@@ -76,7 +77,8 @@ for part in $parts; do
 	case $part in
 	kernels)
 		filter=${TINY:+norm_*m1_*}
-		step 260 kernels.jsonl "$FR_RUN" bench kernels --backend cuda --json --filter "${filter:-*}" &&
+		step 200 kernels.jsonl "$FR_RUN" bench kernels --backend cuda --json --filter "${filter:-*}" &&
+			step 60 ours.jsonl "$FR_RUN" bench kernels --backend cuda --no-cublas --json --filter "${filter:-[lg]*_[bf]*16/m[45][0-9]*}" &&
 			step 260 peer-kernels.jsonl "$PYTHON" bench/peers/transformers_gpu.py kernels "$work/kernels.jsonl"
 		;;
 	model)

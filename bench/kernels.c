@@ -199,7 +199,7 @@ int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_erro
 	int rc = 0, shown = 0;
 
 	if (opts->backend && strcmp(opts->backend, "cuda") == 0)
-		return fr_bench_gpu(opts, out, err);
+		return fr_bench_gpu_kernels(opts, out, err);
 	if (opts->isa && strcmp(opts->isa, "ref") == 0)
 		return fr_fail(err, FR_E_USAGE,
 			       "the ref instance is the contract, not meant to be fast: use --isa cpu-ref");

@@ -240,6 +240,8 @@ static int open_session(const struct bench *b, int batch, int verdict_only, stru
 	const struct fr_session_opts o = {.backend = b->opts->backend,
 					  .isa = b->opts->isa,
 					  .threads = b->opts->threads,
+					  .precise = b->opts->precise,
+					  .no_cublas = b->opts->no_cublas,
 					  .batch = batch,
 					  .max_tokens = b->opts->tokens ? b->opts->tokens : TOKENS,
 					  .verdict_only = verdict_only};

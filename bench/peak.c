@@ -51,10 +51,13 @@ static void print_row(const struct row *row, const struct fr_bench_opts *opts, F
 
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
-	void *memory = fr_bench_map(READ_BYTES);
+	void *memory;
 	char machine[256];
 	int rc = 0;
 
+	if (opts->backend && strcmp(opts->backend, "cuda") == 0)
+		return fr_bench_gpu_peak(opts, out, err);
+	memory = fr_bench_map(READ_BYTES);
 	if (!memory)
 		return fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
 	fr_machine(machine, sizeof machine);

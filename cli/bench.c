@@ -17,6 +17,8 @@ int cmd_bench(struct cli *c)
 	const struct fr_bench_opts opts = {.backend = c->v.backend,
 					   .isa = c->v.isa,
 					   .threads = c->v.threads,
+					   .precise = c->v.precise,
+					   .no_cublas = c->v.no_cublas,
 					   .filter = c->v.filter,
 					   .json = c->v.json,
 					   .seconds = c->v.seconds,

@@ -82,10 +82,10 @@ const struct option options[] = {
 	{"gpu-layers", 0, "N", T_INT, V(gpu_layers), 0, 1024, C_SESSION | C_INFO, G_MACHINE,
 	 "cuda: decoder layers whose weights lie in the GPU's memory; the others stay in the host's and are read over "
 	 "the bus (default: all); results do not depend on it"},
-	{"precise", 0, NULL, T_FLAG, V(precise), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
+	{"precise", 0, NULL, T_FLAG, V(precise), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MACHINE,
 	 .help = "cuda: activations enter matrix products in twice 16 bits instead of 16; the CPU's are float32 in any "
 		 "case"},
-	{"no-cublas", 0, NULL, T_FLAG, V(no_cublas), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
+	{"no-cublas", 0, NULL, T_FLAG, V(no_cublas), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MACHINE,
 	 .help = "cuda: fr-run's own matrix products everywhere, none of NVIDIA's cuBLASLt"},
 	{"isa", 0, "ref|avx2|avx512|avx512bf16|amx", T_CHOICE, V(isa), .commands = C_SESSION | C_BENCH,
 	 .group = G_MACHINE,
@@ -113,7 +113,7 @@ const struct option options[] = {
 	 .help = "dump: feed `input_ids` of a safetensors file instead of the prompt"},
 	{"filter", 0, "GLOB", T_TEXT, V(filter), .commands = C_BENCH, .group = G_TOOLS,
 	 .help = "bench: only rows whose name matches"},
-	{"seconds", 0, "X", T_REAL, V(seconds), 1e-3, 3600, C_BENCH, G_TOOLS, "bench: time for a row (default 1)"},
+	{"seconds", 0, "X", T_REAL, V(seconds), 1e-3, 3600, C_BENCH, G_TOOLS, "bench: time for a row (default 1; kernels on a GPU: 0.3)"},
 	{"rel", 0, "X", T_REAL, V(rel), 0, 1e9, C_DIFF, G_TOOLS,
 	 "diff: the relative L2 distance still accepted (default 1e-4)"},
 

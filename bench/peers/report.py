@@ -28,14 +28,15 @@ def ratio(a, b):
     return a / b if a and b else None
 
 
-def kernel_table(kernels, peers):
+def kernel_table(kernels, ours, peers):
     by = {p["name"]: p for p in peers}
-    out = [f"{'kernel':<56} {'us':>9} {'TFLOP/s':>8} {'GB/s':>7} {'of sums':>8} {'of read':>8} {'torch us':>9} {'ratio':>6}  by"]
+    own = {k["name"]: k["us"] for k in ours}
+    out = [f"{'kernel':<56} {'us':>9} {'TFLOP/s':>8} {'GB/s':>7} {'of sums':>8} {'of read':>8} {'ours us':>9} {'torch us':>9} {'ratio':>6}  by"]
     for k in kernels:
         p = by.get(k["name"], {})
         r = ratio(p.get("us"), k["us"])
         out.append(f"{k['name']:<56} {k['us']:9.2f} {k['tflops']:8.1f} {k['gbytes']:7.0f} {100 * k['share_arithmetic']:7.1f}% "
-                   f"{100 * k['share_read']:7.1f}% {p.get('us', 0):9.2f} {r or 0:6.2f}  {p.get('by', p.get('error', ''))}")
+                   f"{100 * k['share_read']:7.1f}% {own.get(k['name'], 0):9.2f} {p.get('us', 0):9.2f} {r or 0:6.2f}  {p.get('by', p.get('error', ''))}")
     return out
 
 
@@ -82,6 +83,7 @@ def main():
     kernels = lines(work, "kernels.jsonl")
     peak = pick(kernels, bench="peak")
     kernels = [k for k in kernels if k["bench"] == "kernel"]
+    ours = [k for k in lines(work, "ours.jsonl") if k["bench"] == "kernel"]
     peer_kernels = lines(work, "peer-kernels.jsonl")
     model = lines(work, "model.jsonl") + lines(work, "verdicts.jsonl")
     peers = lines(work, "peer-eager.jsonl") + lines(work, "peer-compiled.jsonl")
@@ -101,13 +103,13 @@ def main():
     text = [f"{version}; {device}; {date}", ""]
     if peak:
         text += ["peaks measured: " + ", ".join(f"{k} {v:g}" for k, v in peak.items() if isinstance(v, (int, float))), ""]
-    text += kernel_table(kernels, peer_kernels) + [""] if kernels else []
+    text += kernel_table(kernels, ours, peer_kernels) + [""] if kernels else []
     text += model_table(model, peers) + [""] if model or peers else []
     for c in checks:
         text.append(f"{'not measured' if c['passed'] is None else 'pass' if c['passed'] else 'FAIL':<12} "
                     f"{c['bar']}: {'-' if c['value'] is None else format(c['value'], '.3f')}, at least {c['at_least']}")
     with open(name + ".json", "w") as f:
-        json.dump(dict(version=version, device=device, date=date, peak=peak, kernels=kernels, peer_kernels=peer_kernels,
+        json.dump(dict(version=version, device=device, date=date, peak=peak, kernels=kernels, ours=ours, peer_kernels=peer_kernels,
                        model=model, peers=peers, bars=checks), f, indent=1)
     with open(name + ".txt", "w") as f:
         f.write("\n".join(text) + "\n")
