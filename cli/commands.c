@@ -32,7 +32,8 @@ const struct command commands[] = {
 	 "model: the stages of a whole model (-m), with IMAGE or noise, by itself and --batch pictures together.",
 	 cmd_bench},
 	{"selftest", C_SELFTEST, "selftest", "known answers on this machine",
-	 "Runs every kernel at every instruction set that this machine has and compares bit for bit.", cmd_selftest},
+	 "Runs every kernel at every instruction set that this machine has and compares bit for bit; on a GPU the kernels "
+	 "whose bits no device may change, and the text of the demo model.", cmd_selftest},
 	{"help", C_HELP, "help [COMMAND]", "this text, or that of a command", "", cmd_help},
 };
 const size_t n_commands = sizeof commands / sizeof *commands;

@@ -107,9 +107,13 @@ double fr_p_fake(const struct fr_calibration *c, float logit_real, float logit_f
 enum fr_verdict fr_verdict_of(const struct fr_session_opts *o, double p_fake);
 enum fr_verdict fr_text_verdict(const char *text, size_t len);
 
+struct fr_selftest_level {
+	const char *name, *backend, *isa;
+	int all_bits; /* 0: some operations' last bits are its own */
+};
 /* engine/selftest_demo.c: the demo model's known answer at each of n levels; prints lines to out, returns how many
- * failed. A level this CPU lacks is a skip line. */
-int fr_selftest_demo(const char *const *levels, size_t n, FILE *out);
+ * failed. A level this machine lacks is a skip line. */
+int fr_selftest_demo(const struct fr_selftest_level *levels, size_t n, FILE *out);
 
 double fr_now_ms(void);
 

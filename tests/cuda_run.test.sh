@@ -61,6 +61,11 @@ cp out sampled
 code sampled/batch 0 -m $model $cuda --temperature 0.8 --seed 3 $files
 same sampled/batch/lines sampled out
 
+# ---- known answers ----
+code selftest 0 selftest
+has selftest/kernels '^ok kernels/cuda/linear_f32' out
+has selftest/demo '^ok demo/cuda' out
+
 # ---- memory ----
 FR_SHIM_MEMORY=1
 export FR_SHIM_MEMORY
