@@ -125,7 +125,7 @@ int fr_session_measure(const struct fr_model *model, const struct fr_session_opt
 void fr_session_plan(const struct fr_session *s, FILE *out);
 const char *fr_session_backend(const struct fr_session *s);     /* "cpu", "cuda" */
 const char *fr_session_device(const struct fr_session *s);      /* "NVIDIA H200"; NULL on the CPU */
-const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90" */
+const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90", "sm_90+cublaslt" */
 const char *fr_session_passed_over(const struct fr_session *s); /* why "auto" did not take the GPU, "" if it did */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "16bit", "2x16bit" */

@@ -44,7 +44,7 @@ struct fr_cuda {
 	const struct fr_cu *cu;
 	struct fr_cu_device *at;  /* what cu opened: the first argument of its functions */
 	struct fr_cu_info info;
-	char isa[16];             /* "sm_90" */
+	char isa[24];             /* "sm_90", or "sm_90+cublaslt" */
 	int precise, no_cublas;
 	int sync_each;            /* FR_RUN_CUDA_SYNC: wait after each launch, record nothing */
 	enum fr_dtype act_dtype;  /* of the last product's weights, before one of the last 16-bit matrix given: a producer
