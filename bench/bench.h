@@ -7,17 +7,17 @@
 #include "../kernels/ops.h"
 
 struct fr_bench_opts {
-	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto, which is cpu for peak and kernels */
-	const char *isa;    /* NULL: the best */
-	int threads;	    /* 0: all */
+	const char *backend;	/* "auto", "cpu", "cuda"; NULL: auto, which is cpu for peak and kernels */
+	const char *isa;	/* NULL: the best */
+	int threads;		/* 0: all */
 	int precise, no_cublas; /* of cuda: as in struct fr_dev_opts */
-	const char *filter; /* fnmatch over the names of the rows; NULL: all */
-	int json;	    /* one object per line instead of the table */
-	double seconds;	    /* per row; 0: 1 */
-	const char *model;  /* of model: a checkpoint's directory, or "demo" */
-	const char *image;  /* of model: a picture; NULL: noise */
-	int tokens;	    /* of model: length of the texts; 0: 96 */
-	int batch;	    /* of model: the most pictures together; 0: 1 */
+	const char *filter;	/* fnmatch over the names of the rows; NULL: all */
+	int json;		/* one object per line instead of the table */
+	double seconds;		/* per row; 0: 1 */
+	const char *model;	/* of model: a checkpoint's directory, or "demo" */
+	const char *image;	/* of model: a picture; NULL: noise */
+	int tokens;		/* of model: length of the texts; 0: 96 */
+	int batch;		/* of model: the most pictures together; 0: 1 */
 };
 /* The most this machine does: multiply-adds per level and memory read, by one thread and by all. */
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);

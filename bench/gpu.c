@@ -1,5 +1,5 @@
-/* `fr-run bench peak|kernels --backend cuda`: the device's peaks, and the kernel check's cases at the shapes of CLIP ViT-L/14-336, Vicuna-7B and the
- * cross attention, timed on a GPU.
+/* `fr-run bench peak|kernels --backend cuda`: the device's peaks, and the kernel check's cases at the shapes of CLIP
+ * ViT-L/14-336, Vicuna-7B and the cross attention, timed on a GPU.
  *
  * A measurement is a recording of many calls, launched as one graph as a decode step is, between two marks on the
  * device: what is measured are kernels one after the other, not the host's launches. A call that cannot be recorded

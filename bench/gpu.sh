@@ -77,9 +77,9 @@ for part in $parts; do
 	case $part in
 	kernels)
 		filter=${TINY:+norm_*m1_*}
-		step 200 kernels.jsonl "$FR_RUN" bench kernels --backend cuda --json --filter "${filter:-*}" &&
-			step 60 ours.jsonl "$FR_RUN" bench kernels --backend cuda --no-cublas --json --filter "${filter:-[lg]*_[bf]*16/m[45][0-9]*}" &&
-			step 260 peer-kernels.jsonl "$PYTHON" bench/peers/transformers_gpu.py kernels "$work/kernels.jsonl"
+		step 230 kernels.jsonl "$FR_RUN" bench kernels --backend cuda --json --filter "${filter:-*}" &&
+			step 80 ours.jsonl "$FR_RUN" bench kernels --backend cuda --no-cublas --json --filter "${filter:-[lg]*_[bf]*16/m[45][0-9]*}" &&
+			step 230 peer-kernels.jsonl "$PYTHON" bench/peers/transformers_gpu.py kernels "$work/kernels.jsonl"
 		;;
 	model)
 		need_model || continue

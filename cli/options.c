@@ -113,7 +113,8 @@ const struct option options[] = {
 	 .help = "dump: feed `input_ids` of a safetensors file instead of the prompt"},
 	{"filter", 0, "GLOB", T_TEXT, V(filter), .commands = C_BENCH, .group = G_TOOLS,
 	 .help = "bench: only rows whose name matches"},
-	{"seconds", 0, "X", T_REAL, V(seconds), 1e-3, 3600, C_BENCH, G_TOOLS, "bench: time for a row (default 1; kernels on a GPU: 0.3)"},
+	{"seconds", 0, "X", T_REAL, V(seconds), 1e-3, 3600, C_BENCH, G_TOOLS,
+	 "bench: time for a row (default 1; kernels on a GPU: 0.3)"},
 	{"rel", 0, "X", T_REAL, V(rel), 0, 1e9, C_DIFF, G_TOOLS,
 	 "diff: the relative L2 distance still accepted (default 1e-4)"},
 

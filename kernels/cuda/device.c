@@ -166,8 +166,8 @@ static int open_parts(struct fr_cuda *d, int device, struct fr_error *err)
 	FR_TRY(fr_cu_mem_open(d, err));
 	FR_TRY(fr_cu_scratch_open(d, err));
 	d->scratch->off |= d->sync_each; /* inside a recording there is no waiting */
-	/* Without cuBLASLt our own products are used; with two terms they are anyway. Its sums have other last bits, so that
-	 * the instruction set's name, which is in every result, says whether it is there. */
+	/* Without cuBLASLt our own products are used; with two terms they are anyway. Its sums have other last bits, so
+	 * that the instruction set's name, which is in every result, says whether it is there. */
 	if (!d->no_cublas && !d->precise && !d->info.simulated && fr_cu_lt_open(d))
 		snprintf(d->isa + strlen(d->isa), sizeof d->isa - strlen(d->isa), "+cublaslt");
 	return 0;
