@@ -6,7 +6,7 @@
  * (prefill attention brings a list of tiles) is launched as it is, and its line says so. Weights, keys and inputs come
  * from copies of the case that together exceed the second-level cache, in turn, as layers do; inputs that a norm would
  * leave in 16 bits are packed once and found so. The share of the peak is against the device's peaks measured before
- * the first row. */
+ * the first row: that of the tensor cores is mma.sync's, which cuBLASLt's products may exceed (wgmma, on 9.0). */
 #include "bench.h"
 #include "../kernels/check.h"
 #include "../kernels/cuda/cuda.h"

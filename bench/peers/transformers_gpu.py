@@ -129,7 +129,16 @@ def bench_row(name):
     return None
 
 
+def bench_peak(n=8192):
+    """A large square product by cuBLAS: on 9.0 it uses wgmma, which does more than the mma.sync of fr-run's own peak."""
+    x, w = (random(n, n, dtype=torch.bfloat16) for _ in range(2))
+    seconds = graph_time([lambda: F.linear(x, w)] * 8)
+    line(bench="peer-peak", bf16_tflops=2 * n**3 / seconds * 1e-12, by=f"torch {torch.__version__} linear {n}^3")
+
+
 def kernels(a):
+    if CUDA:
+        bench_peak()
     done = set()
     for text in open(a.rows):
         row = json.loads(text)
