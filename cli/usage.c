@@ -25,7 +25,9 @@ static const char *const exits[][2] = {
 
 #define ENVIRONMENT                                                                                                    \
 	"Each option that acts on a run has an environment variable, which the line overrides: FR_RUN_MODEL for "      \
-	"--model, FR_RUN_MAX_TOKENS for --max-tokens, FR_RUN_JSON=1 for --json. NO_COLOR turns colour off."
+	"--model, FR_RUN_MAX_TOKENS for --max-tokens, FR_RUN_JSON=1 for --json. FR_RUN_CUDA_DEVICE=N takes the GPU "   \
+	"of "                                                                                                          \
+	"that number, from 0. NO_COLOR turns colour off."
 
 /* ---- wrapped text ---- */
 
