@@ -80,7 +80,8 @@ template <bool F16, int PIECES, int GH> struct decode {
 				int pos = from + u * SLOTS + slot;
 
 				x[u][i] = fr_u4{0, 0, 0, 0};
-				if (pos < end && col(i, 0) < a.head_dim)
+				/* one condition: a predicated load, where two become branches around it */
+				if ((pos < end) & (col(i, 0) < a.head_dim))
 					x[u][i] = fr_ld_const(base + (size_t)pos * of_pos + i * LANES * 16);
 			}
 	}
