@@ -76,7 +76,6 @@ int fr_cu_lt_open(struct fr_cuda *d)
 			d->lt = lt;
 			return 1;
 		}
-		dlclose(lt->library);
 	}
 	free(lt);
 	return 0;
@@ -86,7 +85,6 @@ void fr_cu_lt_close(struct fr_cuda *d)
 {
 	d->cu->native_stream(d->at, FR_CU_COMPUTE); /* makes the device current */
 	d->lt->api.cublasLtDestroy(d->lt->handle);
-	dlclose(d->lt->library);
 	free(d->lt);
 	d->lt = NULL;
 }

@@ -9,6 +9,8 @@
 #define FR_LT_LEAST ((size_t)4 << 20)
 #define FR_LT_WORKSPACE ((size_t)32 << 20) /* bytes; what NVIDIA recommends for sm_90 */
 
+#define FR_LT_ALIGN 16 /* bytes: every pointer of a product is a multiple of it (fr_gemm_aligned) */
+
 #ifdef FR_HAVE_CUBLASLT
 #include <cublasLt.h>
 
@@ -38,7 +40,7 @@ struct fr_lt_shape {
 #define FR_LT_SHAPES 64 /* kinds of a model's weight shapes; those beyond are ours */
 
 struct fr_cu_lt {
-	void *library;
+	void *library; /* stays loaded, as the driver does: what it left with threads and at exit must stay callable */
 	struct {
 #define X(name) __typeof__(&name) name;
 		FR_LT_FUNCTIONS(X)

@@ -166,6 +166,10 @@ static int propose(const struct fr_cu_lt *lt, const struct fr_lt_shape *s, const
 		   cublasLtMatmulHeuristicResult_t *out)
 {
 	const uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
+	static const cublasLtMatmulPreferenceAttributes_t sides[] = {
+		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+	const uint32_t least = FR_LT_ALIGN;
 	const uint64_t room = FR_LT_WORKSPACE;
 	cublasLtMatmulPreferenceOpaque_t want;
 	struct fr_lt_call c;
@@ -177,6 +181,8 @@ static int propose(const struct fr_cu_lt *lt, const struct fr_lt_shape *s, const
 						     sizeof room);
 	lt->api.cublasLtMatmulPreferenceSetAttribute(&want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &scheme,
 						     sizeof scheme);
+	for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) /* else it counts on 256 */
+		lt->api.cublasLtMatmulPreferenceSetAttribute(&want, sides[i], &least, sizeof least);
 	if (lt->api.cublasLtMatmulAlgoGetHeuristic(lt->handle, &c.op, &c.w, &c.x, &c.y, &c.y, &want, PROPOSALS, out,
 						   &n) != CUBLAS_STATUS_SUCCESS)
 		return 0;
