@@ -334,10 +334,16 @@ static CUresult graph_launch(CUgraphExec e, CUstream s)
 
 /* ---- memory ---- */
 
+static int full; /* one byte is free */
+
 static CUresult mem_info(size_t *left, size_t *total)
 {
 	HERE;
-	return from_shim(fr_cu_shim.room(shim, left, total));
+	CUresult rc = from_shim(fr_cu_shim.room(shim, left, total));
+
+	if (full)
+		*left = 1;
+	return rc;
 }
 static CUresult mem_alloc(CUdeviceptr *p, size_t bytes)
 {
@@ -548,6 +554,19 @@ static void *from_another_thread(void *at)
 	return (void *)(intptr_t)fr_cu_driver.room(at, &left, &total);
 }
 
+/* What may be taken leaves the driver its own, and is never less than nothing. */
+static void room_left(struct fr_cu_device *at)
+{
+	size_t free_bytes = 0, total = 0, left = 0, none = 0;
+	int rc = fr_cu_shim.room(shim, &free_bytes, &total) | fr_cu_driver.room(at, &left, &total);
+
+	full = 1;
+	rc |= fr_cu_driver.room(at, &none, &total);
+	full = 0;
+	CHECK("exact/cuda/driver/room", !rc && left < free_bytes && left > free_bytes - total / 64 && none == 0,
+	      "%zu of %zu free, %zu of none", left, free_bytes, none);
+}
+
 /* Copies and flags in both streams, a recording, marks, another thread. */
 static void work(void)
 {
@@ -595,6 +614,7 @@ static void work(void)
 	      strcmp(cu->text(700), "an illegal memory access was encountered") == 0 &&
 		      strcmp(cu->text(12345), "an error without a description") == 0,
 	      "%s", cu->text(12345));
+	room_left(at);
 	cu->release(at, dev);
 	cu->release_host(at, host);
 	cu->close(at);

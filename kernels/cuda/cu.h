@@ -38,6 +38,7 @@ struct fr_cu {
 	 * may be opened several times: each has streams of its own, memory may be used by all. */
 	int (*open)(int ordinal, struct fr_cu_device **out, struct fr_cu_info *info, struct fr_error *err);
 	void (*close)(struct fr_cu_device *at);
+	/* Bytes that may be taken, and in all. */
 	int (*room)(struct fr_cu_device *at, size_t *free, size_t *total);
 	int (*alloc)(struct fr_cu_device *at, size_t bytes, void **out); /* device memory, 256-byte aligned, not zeroed */
 	void (*release)(struct fr_cu_device *at, void *p);
