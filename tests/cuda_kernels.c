@@ -8,6 +8,7 @@
 #include "test.h"
 #include "cuda_rows.h"
 #include "cuda_test.h"
+#include "cuda_host/shim.h"
 #include "kernel_bounds_attn.h"
 
 #include <fnmatch.h>
@@ -198,6 +199,29 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 	fr_check_free(ck);
 }
 
+/* A kernel without a row does not exist: each was launched, but for those that another test is about. */
+static void check_all_launched(void)
+{
+	static const char *const elsewhere[] = {
+		"fr_gemm_[lmt]_*", /* cuda_gemm: tiles for many rows */
+		"fr_lt_*",	   /* cuda_lt */
+		"fr_peak_*",	   /* cuda_peak */
+		"fr_times",	   /* cuda_linear */
+	};
+	char names[1024] = "";
+
+	for (int k = 0; k < FR_CU_KERNELS; k++) {
+		const char *name = fr_cu_kernel_names[k];
+		int other = 0;
+
+		for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++)
+			other |= fnmatch(elsewhere[i], name, 0) == 0;
+		if (!other && !fr_shim_launches[k] && strlen(names) + strlen(name) + 2 < sizeof names)
+			strcat(strcat(names, " "), name);
+	}
+	CHECK("exact/cuda/every-kernel", !names[0], "never launched:%s", names);
+}
+
 int main(int argc, char **argv)
 {
 	static struct fr_check_case rows[MAX_ROWS];
@@ -233,5 +257,7 @@ int main(int argc, char **argv)
 		dev->ops->close(dev);
 	}
 	ref->ops->close(ref);
+	if (argc == 1 && !on_device())
+		check_all_launched();
 	return test_done();
 }

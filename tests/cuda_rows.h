@@ -81,6 +81,7 @@ static const struct fr_check_case small_rows[] = {
 	FR_CASE_MATRIX(GLU, DECODE, F32, 5, 33, 77, 0, NONE),
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 16, 43, 100, 0, NONE),
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 19, 17, 64, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, F16, 13, 20, 100, 0, NONE),
 	/* norms */
 	FR_CASE_NORM(3, 1024, BIAS),
 	FR_CASE_NORM(2, 4096, 0),
@@ -92,6 +93,8 @@ static const struct fr_check_case small_rows[] = {
 	FR_CASE_NORM(3, 1001, 0),
 	FR_CASE_NORM(1, 5120, INPLACE),
 	FR_CASE_NORM(37, 64, 0),
+	FR_CASE_NORM(2, 8232, BIAS),
+	FR_CASE_NORM(2, 8301, INPLACE),
 	/* patch embedding: 30 is no multiple of 14, the rest of the image is not read */
 	FR_CASE_PATCH(BF16, 28, 14, 64, 0),
 	FR_CASE_PATCH(F16, 56, 14, 24, 0),
@@ -137,6 +140,10 @@ static const struct fr_check_case small_rows[] = {
 	FR_CASE_CACHED(ATTN, DECODE, F16, 5, 5, 300, 8, 2, 128),
 	FR_CASE_CACHED(ATTN, DECODE, F32, 16, 16, 60, 4, 1, 64),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 6, 2, 300, 4, 2, 80),
+	FR_CASE_CACHED(ATTN, DECODE, F16, 2, 2, 259, 2, 2, 64),
+	FR_CASE_CACHED(ATTN, DECODE, F32, 2, 1, 257, 2, 2, 40),
+	FR_CASE_CACHED(ATTN, DECODE, F32, 2, 2, 300, 3, 3, 128),
+	FR_CASE_CACHED(ATTN, DECODE, F32, 3, 3, 260, 6, 1, 120),
 	FR_CASE_CACHED(ATTN, DECODE, F32, 3, 1, 513, 2, 2, 320),
 	/* the choice of a token */
 	FR_CASE_PICK(1, 1, 0, 0),

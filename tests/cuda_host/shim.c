@@ -237,9 +237,12 @@ int fr_shim_launch(struct fr_cu_device *at, enum fr_cu_stream stream, const stru
 	return leave(rc ? rc : fr_shim_give(at, stream, &o, args));
 }
 
+unsigned fr_shim_launches[FR_CU_KERNELS];
+
 static int shim_launch(struct fr_cu_device *at, enum fr_cu_stream stream, enum fr_cu_kernel kernel,
 		       const unsigned grid[3], unsigned threads, unsigned smem, const void *args, size_t args_bytes)
 {
+	fr_shim_launches[kernel]++;
 	return fr_shim_launch(at, stream, kernels[kernel], grid, threads, smem, args, args_bytes);
 }
 
