@@ -237,7 +237,10 @@ static void advise(const struct fr_session *s, const struct fr_session_force *fo
 	else if ((layers = layers_that_fit(s, force, 1)) >= 0)
 		snprintf(buf, size, "--batch 1 with --gpu-layers %d would fit", layers);
 	else
-		snprintf(buf, size, "it would not fit with a batch of 1 and all of the decoder's layers on the host");
+		snprintf(
+			buf, size,
+			"it would not fit with a batch of 1 and all of the decoder's layers on the host; --backend cpu "
+			"takes none of it");
 }
 
 char *fr_size_text(size_t bytes, char *buf, size_t size)
@@ -255,7 +258,7 @@ char *fr_size_text(size_t bytes, char *buf, size_t size)
 static int too_large(const struct fr_session *s, const struct fr_session_force *force, struct fr_error *err)
 {
 	const struct fr_needs *n = &s->needs;
-	char all[32], weights[32], plan[32], room[32], total[32], advice[96];
+	char all[32], weights[32], plan[32], room[32], total[32], advice[128];
 
 	advise(s, force, advice, sizeof advice);
 	return fr_fail(err, FR_E_MEMORY,

@@ -78,6 +78,9 @@ fits=$(sed 's/.*--batch \([0-9]*\).*/\1/' err)
 code memory/batch/fits 0 -m $model $cuda --batch "$fits" $files
 same memory/batch/lines want out
 code memory/batch/one-more 3 -m $model $cuda --batch $((fits + 1)) $files
+code memory/never 3 -m demo $cuda $files
+one_sentence memory/never
+has memory/never/advice 'layers on the host; --backend cpu takes none of it$' err
 FR_SHIM_MEMORY=7
 code memory/layers 3 -m demo $cuda --batch 1 $files
 one_sentence memory/layers
