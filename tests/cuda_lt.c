@@ -81,7 +81,7 @@ static cublasStatus_t preference_set(cublasLtMatmulPreference_t want, cublasLtMa
 {
 	(void)want;
 	for (int i = 0; i < 4; i++)
-		if (what == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i && size == sizeof(uint32_t))
+		if ((int)what == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i && size == sizeof(uint32_t))
 			memcpy(&aligned_to[i], value, size);
 	return CUBLAS_STATUS_SUCCESS;
 }
