@@ -180,6 +180,8 @@ $B/fr-run-shim: $(CLI_OBJ) $(SHIM_LINK)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $B/tests/cuda_shim $B/tests/cuda_shim_calls: $(SHIM_SELF)
+# Wrapped and not defined anew: a sanitizer's own library asks dlsym too, before anything is set up.
+$B/tests/cuda_driver: LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlerror
 $(SHIM_TEST): $B/tests/%: $B/tests/%.o $(SHIM_LINK)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(LDLIBS)
 

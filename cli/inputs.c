@@ -207,7 +207,8 @@ static int read_list(struct inputs *in, int wait)
 		n = read(in->list, chunk, sizeof chunk);
 	while (n < 0 && errno == EINTR && !signals_caught());
 	if (n > 0) {
-		memmove(in->lines.at, in->lines.at + in->line_at, in->lines.n - in->line_at);
+		if (in->line_at)
+			memmove(in->lines.at, in->lines.at + in->line_at, in->lines.n - in->line_at);
 		in->lines.n -= in->line_at;
 		in->line_at = 0;
 		buf_add(&in->lines, chunk, (size_t)n);

@@ -431,17 +431,21 @@ static const struct {
 };
 static char library;
 
-void *dlopen(const char *name, int mode)
+void *__wrap_dlopen(const char *name, int mode);
+void *__wrap_dlsym(void *lib, const char *name);
+char *__wrap_dlerror(void);
+
+void *__wrap_dlopen(const char *name, int mode)
 {
 	check(strcmp(name, "libcuda.so.1") == 0 && (mode & RTLD_NOW), "dlopen");
 	return machine.no_library ? NULL : &library;
 }
-char *dlerror(void)
+char *__wrap_dlerror(void)
 {
 	static char text[] = "libcuda.so.1: cannot open shared object file";
 	return text;
 }
-void *dlsym(void *restrict lib, const char *restrict name)
+void *__wrap_dlsym(void *lib, const char *name)
 {
 	check(lib == &library, "dlsym's library");
 	for (size_t i = 0; i < sizeof exported / sizeof *exported; i++)
