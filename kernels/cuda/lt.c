@@ -2,7 +2,7 @@
  *
  * THE SAME BITS for any number of rows are asked of it as of ours. One algorithm per weight shape is chosen when the
  * shape is first seen: the first of the library's own proposals without split-K or a reduction across blocks that
- * passes a probe on the device, in which every row of random x must give the same bits among 1, 17, 588 and 4704 rows,
+ * passes a probe on the device, in which every row of random x must give the same bits among 1, 17, 591 and 4728 rows,
  * at two places, and values close to those of our own kernel. It is kept for every number of rows; where none passes,
  * ours is used for that shape from then on. With two terms of x (--precise) ours is used: the sum of two calls is
  * another chain than one.
