@@ -33,7 +33,7 @@ int fr_source_open(const char *path, struct fr_source **out, struct fr_error *er
 		return fr_fail(err, FR_E_MODEL, "model %s: cannot be opened: %s", path, strerror(errno));
 	if (!demo && !S_ISDIR(st.st_mode))
 		return fr_fail(err, FR_E_MODEL,
-			       "model %s: expected a directory with config.json and safetensors, got a file", path);
+			       "model %s: expected a directory with config.json and weights, got a file", path);
 	src = calloc(1, sizeof *src);
 	if (src)
 		src->path = strdup(path);

@@ -1,13 +1,18 @@
-/* All tensors of a checkpoint: one safetensors file, or shards with model.safetensors.index.json.
+/* All tensors of a checkpoint: one file, safetensors or torch.save, or shards with their index.
  *
  * The index is held to its word: each shard it names must be there, and each tensor must lie in the shard it says. A
  * tensor that the index leaves out is taken as the reference takes it, from the shard that has it. */
 #include "json.h"
-#include "weights.h"
+#include "torch.h"
 
 #include <stdlib.h>
 
 #define INDEX "model.safetensors.index.json"
+
+/* Where the weights may be, in the order in which transformers would take them. */
+static const struct {
+	const char *index, *single;
+} layouts[] = {{INDEX, "model.safetensors"}, {"pytorch_model.bin.index.json", "pytorch_model.bin"}};
 
 struct shard {
 	char *file;
@@ -18,6 +23,7 @@ struct entry { /* one line of the index */
 	size_t shard;
 };
 struct fr_store {
+	const char *index; /* the file that names the shards; NULL: there is none */
 	struct shard *shards;
 	size_t n_shards;
 	struct fr_tensor *at; /* [n], sorted by name */
@@ -65,28 +71,32 @@ static int read_shard(struct fr_source *src, struct shard *s, struct fr_error *e
 
 	if (rc > 0)
 		return fr_fail(err, FR_E_MODEL, "%s: %s is missing", fr_source_path(src), s->file);
-	return rc ? rc : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
+	if (rc != 0)
+		return rc;
+	return fr_torch_is_name(s->file) ? fr_torch_parse(bytes, size, s->file, &s->tensors, err)
+					 : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
 }
 
 /* The lines of weight_map into *out [*n], which the caller frees; strings live in root. */
-static int read_index(const cJSON *root, struct entry **out, size_t *n, struct fr_error *err)
+static int read_index(const struct fr_store *st, const cJSON *root, struct entry **out, size_t *n, struct fr_error *err)
 {
 	const cJSON *map = cJSON_GetObjectItemCaseSensitive(root, "weight_map"), *e;
 	size_t i = 0;
 
 	if (!cJSON_IsObject(map) || !map->child)
-		return fr_fail(err, FR_E_MODEL, INDEX ": expected an object weight_map of tensor names to files");
+		return fr_fail(err, FR_E_MODEL, "%s: expected an object weight_map of tensor names to files",
+			       st->index);
 	cJSON_ArrayForEach(e, map) i++;
 	*n = i;
 	*out = calloc(*n, sizeof **out);
 	if (!*out)
-		return fr_fail(err, FR_E_MEMORY, INDEX ": no memory for its %zu lines", *n);
+		return fr_fail(err, FR_E_MEMORY, "%s: no memory for its %zu lines", st->index, *n);
 	i = 0;
 	cJSON_ArrayForEach(e, map)
 	{
 		if (!cJSON_IsString(e) || !*e->valuestring || strchr(e->valuestring, '/'))
 			return fr_fail(err, FR_E_MODEL,
-				       INDEX ": tensor %.200s: expected the name of a file beside the index",
+				       "%s: tensor %.200s: expected the name of a file beside the index", st->index,
 				       e->string);
 		(*out)[i++] = (struct entry){e->string, e->valuestring, 0};
 	}
@@ -116,8 +126,9 @@ static int open_shards(struct fr_store *st, struct fr_source *src, struct entry 
 		index[i].shard = st->n_shards - 1;
 	}
 	if (n_missing)
-		return fr_fail(err, FR_E_MODEL, "%s: %zu of the %zu shards named in " INDEX " missing: %s%s",
-			       fr_source_path(src), n_missing, st->n_shards, missing, n_missing > 8 ? ", ..." : "");
+		return fr_fail(err, FR_E_MODEL, "%s: %zu of the %zu shards named in %s missing: %s%s",
+			       fr_source_path(src), n_missing, st->n_shards, st->index, missing,
+			       n_missing > 8 ? ", ..." : "");
 	for (size_t i = 0; i < st->n_shards; i++)
 		FR_TRY(read_shard(src, &st->shards[i], err));
 	qsort(index, n, sizeof *index, entry_by_name);
@@ -161,9 +172,9 @@ static int check_index(const struct fr_store *st, const struct entry *index, siz
 			for (size_t k = 0; k < st->shards[s].tensors.n; k++)
 				if (strcmp(st->shards[s].tensors.at[k].name, index[i].name) == 0)
 					return fr_fail(err, FR_E_MODEL,
-						       INDEX ": tensor %.200s: expected in %s, it is in %s",
+						       "%s: tensor %.200s: expected in %s, it is in %s", st->index,
 						       index[i].name, index[i].file, st->shards[s].file);
-		return fr_fail(err, FR_E_MODEL, INDEX ": tensor %.200s: expected in %s, it is in no shard",
+		return fr_fail(err, FR_E_MODEL, "%s: tensor %.200s: expected in %s, it is in no shard", st->index,
 			       index[i].name, index[i].file);
 	}
 	return 0;
@@ -177,8 +188,8 @@ static int open_index(struct fr_store *st, struct fr_source *src, const uint8_t 
 	cJSON *root;
 	int rc;
 
-	FR_TRY(fr_json_parse(bytes, size, INDEX, &root, err));
-	rc = read_index(root, &index, &n, err);
+	FR_TRY(fr_json_parse(bytes, size, st->index, &root, err));
+	rc = read_index(st, root, &index, &n, err);
 	if (rc == 0)
 		rc = open_shards(st, src, index, n, err);
 	if (rc == 0)
@@ -190,40 +201,56 @@ static int open_index(struct fr_store *st, struct fr_source *src, const uint8_t 
 	return rc;
 }
 
-static int open_single(struct fr_store *st, struct fr_source *src, struct fr_error *err)
+static int open_single(struct fr_store *st, struct fr_source *src, const char *file, struct fr_error *err)
 {
-	char file[256] = "model.safetensors";
-	const uint8_t *bytes;
-	size_t size;
-	int rc = fr_source_file(src, file, &bytes, &size, err), n;
-
-	if (rc < 0)
-		return rc;
-	if (rc > 0 && (n = fr_source_count(src, ".safetensors", file, sizeof file)) != 1)
-		return fr_fail(err, FR_E_MODEL,
-			       "%s: expected " INDEX " or model.safetensors, got %d safetensors files%s",
-			       fr_source_path(src), n, n ? " without an index" : "");
 	FR_TRY(add_shard(st, file, err));
 	FR_TRY(read_shard(src, &st->shards[0], err));
 	return gather(st, NULL, 0, err);
 }
 
-int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err)
+/* No file has a name that is known: a safetensors file that is alone will be it. */
+static int open_unnamed(struct fr_store *st, struct fr_source *src, struct fr_error *err)
 {
-	struct fr_store *st = calloc(1, sizeof *st);
+	char file[256];
+	int n = fr_source_count(src, ".safetensors", file, sizeof file);
+
+	if (n != 1)
+		return fr_fail(err, FR_E_MODEL,
+			       "%s: expected " INDEX
+			       ", model.safetensors, or pytorch_model.bin with or without index, got "
+			       "%d safetensors files%s",
+			       fr_source_path(src), n, n ? " without an index" : "");
+	return open_single(st, src, file, err);
+}
+
+static int open_any(struct fr_store *st, struct fr_source *src, struct fr_error *err)
+{
 	const uint8_t *bytes;
 	size_t size;
 	int rc;
 
+	for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+		rc = fr_source_file(src, layouts[i].index, &bytes, &size, err);
+		if (rc == 0) {
+			st->index = layouts[i].index;
+			return open_index(st, src, bytes, size, err);
+		}
+		if (rc > 0)
+			rc = fr_source_file(src, layouts[i].single, &bytes, &size, err);
+		if (rc <= 0)
+			return rc ? rc : open_single(st, src, layouts[i].single, err);
+	}
+	return open_unnamed(st, src, err);
+}
+
+int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err)
+{
+	struct fr_store *st = calloc(1, sizeof *st);
+
 	*out = NULL;
 	if (!st)
 		return fr_fail(err, FR_E_MEMORY, "%s: no memory to open its weights", fr_source_path(src));
-	rc = fr_source_file(src, INDEX, &bytes, &size, err);
-	if (rc == 0)
-		rc = open_index(st, src, bytes, size, err);
-	else if (rc > 0)
-		rc = open_single(st, src, err);
-	if (rc != 0) {
+	if (open_any(st, src, err) != 0) {
 		fr_store_close(st);
 		return -1;
 	}

@@ -71,7 +71,8 @@ void fr_st_abandon(struct fr_st_writer *w);
 /* ---- all tensors of a checkpoint: one file, or shards with their index ---- */
 struct fr_store;
 /* Finds model.safetensors.index.json (every shard named there must be there and hold what the index says), else
- * model.safetensors, else a single *.safetensors. */
+ * model.safetensors, else pytorch_model.bin.index.json, else pytorch_model.bin, else a single *.safetensors. Files whose
+ * names end in .bin, .pth or .pt are torch's (torch.h), all others safetensors. */
 int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err);
 void fr_store_close(struct fr_store *st);
 const struct fr_tensor *fr_store_find(const struct fr_store *st, const char *name); /* NULL: absent; O(log n) */
