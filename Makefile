@@ -69,6 +69,8 @@ all: fr-run libfr-run.a
 
 # Levels: the source files of a level (ukr_LEVEL*.c) with their own flags.
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx2*.c)): ARCH := -mavx2 -mfma -mf16c
+$(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512*.c)): \
+	ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 $B/%.o: %.c
 	@mkdir -p $(@D)

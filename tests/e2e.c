@@ -1,17 +1,21 @@
 /* End to end against transformers in float32: random checkpoints of six shapes, every tap, 24 greedy tokens.
  *
  * For each case and level: pixels and ids exact, every intermediate and all logits agreed (bounds: tests/golden.h),
- * the ids of the steps equal; then ref and avx2 bit for bit in every tap, the inner ones included, with the KV cache in
+ * the ids of the steps equal; then ref and the other levels bit for bit in every tap, the inner ones included, with the KV cache in
  * float32 and in float16. What the cases are: tests/oracle/checkpoints.py. */
 #include "e2e.h"
 
-static const char *const levels[] = {"ref", "avx2"};
-#define LEVELS 2
+static const char *const levels[] = {"ref", "avx2", "avx512"};
+#define LEVELS 3
 
 /* Tells a level that this CPU lacks from one that is broken. */
 static int cpu_has(const char *isa)
 {
-	if (strcmp(isa, "avx2") == 0)
+	if (strcmp(isa, "avx512") == 0 &&
+	    !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+		return 0;
+	if (strcmp(isa, "ref") != 0)
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
 		       __builtin_cpu_supports("f16c");
 	return 1;
@@ -69,11 +73,13 @@ static void run_case(const char *name)
 		if (have[l][1])
 			check_golden(name, levels[l], 1, &want, &got[l][1]);
 	}
-	for (int kv_f32 = 0; kv_f32 < 2; kv_f32++) {
-		snprintf(label, sizeof label, "exact/%s/avx2-is-ref/%s", name, kv_f32 ? "kv-f32" : "kv-f16");
-		if (have[0][kv_f32] && have[1][kv_f32])
-			check_same(label, &got[0][kv_f32], &got[1][kv_f32]);
-	}
+	for (int l = 1; l < LEVELS; l++)
+		for (int kv_f32 = 0; kv_f32 < 2; kv_f32++) {
+			snprintf(label, sizeof label, "exact/%s/%s-is-ref/%s", name, levels[l],
+				 kv_f32 ? "kv-f32" : "kv-f16");
+			if (have[0][kv_f32] && have[l][kv_f32])
+				check_same(label, &got[0][kv_f32], &got[l][kv_f32]);
+		}
 	for (int l = 0; l < LEVELS; l++)
 		for (int k = 0; k < 2; k++)
 			if (have[l][k])

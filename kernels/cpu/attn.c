@@ -3,7 +3,7 @@
  * Prefill and dense: a job is one head and a block of rows. It packs a chunk's keys (transposed) and values into panels
  * once, then takes the rows 8 tiles at a time: scores by the matrix micro-kernel, one softmax step per row, values by
  * the same micro-kernel straight into y. The score buffer is [8 tiles, 256], however long the context. Rows differ in
- * how many keys of a chunk they see: a tile runs to the shortest, each row finishes alone.
+ * how many keys of a chunk they see: a tile runs to the shortest, each row finishes alone, on the values as they lie.
  * Decode: a job is one row and one KV head with its group of query heads; keys and values are used where they lie. */
 #include "cpu.h"
 
@@ -28,7 +28,7 @@ struct source {
 };
 
 struct buffers {
-	float *k, *v, *s, *m, *l;
+	float *k, *v, *q, *s, *m, *l;
 };
 
 static int padded_dim(const struct fr_ukr *u)
@@ -36,12 +36,17 @@ static int padded_dim(const struct fr_ukr *u)
 	return fr_ceil_div(FR_MAX_HEAD_DIM, u->nr) * u->nr;
 }
 
+static size_t queries(const struct fr_ukr *u)
+{
+	return (size_t)(TILES * u->mr) * FR_MAX_HEAD_DIM;
+}
+
 size_t fr_attn_scratch(const struct fr_ukr *u)
 {
 	size_t keys = (size_t)(fr_ceil_div(CHUNK, u->nr) * u->nr) * FR_MAX_HEAD_DIM;
 	size_t values = (size_t)CHUNK * (size_t)padded_dim(u);
 
-	return keys + values + (size_t)fr_max(TILES * u->mr, FR_MAX_GEMV_ROWS) * CHUNK + 2 * FR_ROW_BLOCK;
+	return keys + values + queries(u) + (size_t)fr_max(TILES * u->mr, FR_MAX_GEMV_ROWS) * CHUNK + 2 * FR_ROW_BLOCK;
 }
 
 static struct buffers split_scratch(const struct fr_cpu *cpu, int worker)
@@ -50,7 +55,8 @@ static struct buffers split_scratch(const struct fr_cpu *cpu, int worker)
 	struct buffers b = {.k = fr_cpu_scratch(cpu, worker)};
 
 	b.v = b.k + (size_t)(fr_ceil_div(CHUNK, u->nr) * u->nr) * FR_MAX_HEAD_DIM;
-	b.s = b.v + (size_t)CHUNK * (size_t)padded_dim(u);
+	b.q = b.v + (size_t)CHUNK * (size_t)padded_dim(u);
+	b.s = b.q + queries(u);
 	b.m = b.s + (size_t)fr_max(TILES * u->mr, FR_MAX_GEMV_ROWS) * CHUNK;
 	b.l = b.m + FR_ROW_BLOCK;
 	return b;
@@ -94,17 +100,39 @@ static void pack_chunk(const struct attn *t, const struct source *src, int chunk
 				       b->v + (size_t)d * (size_t)n);
 }
 
-/* s [rows, CHUNK] = q k^T for rows r.. of a head and keys 0..n of the packed chunk. */
-static void scores(const struct attn *t, int head, int r, int rows, int n, const struct buffers *b)
+/* The most keys of the chunk that any of the rows r..r+rows sees. */
+static int most_seen(const struct fr_attn *a, int r, int rows, int chunk, int n)
+{
+	int most = 0;
+
+	for (int i = r; i < r + rows; i++)
+		most = fr_max(most, seen(a, i, chunk, n));
+	return most;
+}
+
+/* s [rows, CHUNK] = q k^T for rows r.. of a head and the keys of the packed chunk that a tile of them sees. The rows of
+ * q, a power of two apart, would fall on one set of the cache, which holds fewer lines than the widest tile has rows:
+ * they are copied. */
+static void scores(const struct attn *t, int head, int r, int rows, int chunk, int n, const struct buffers *b)
 {
 	const struct fr_ukr *u = &t->cpu->u;
-	int hd = t->a->head_dim;
-	const float *q = t->a->q + (size_t)r * t->width + (size_t)head * (size_t)hd;
+	size_t hd = (size_t)t->a->head_dim;
+	const float *q = t->a->q + (size_t)r * t->width + (size_t)head * hd;
+	int keys[TILES], tiles = fr_ceil_div(rows, u->mr);
 
+	for (int i = 0; i < rows; i++)
+		memcpy(b->q + (size_t)i * hd, q + (size_t)i * t->width, hd * sizeof *q);
+	for (int i = 0; i < tiles; i++)
+		keys[i] = most_seen(t->a, r + i * u->mr, fr_min(u->mr, rows - i * u->mr), chunk, n);
 	for (int j = 0; j < n; j += u->nr)
-		for (int i = 0; i < rows; i += u->mr)
-			u->gemm(fr_min(u->mr, rows - i), fr_min(u->nr, n - j), hd, q + (size_t)i * t->width, t->width,
-				0, b->k + (size_t)j * (size_t)hd, b->s + (size_t)i * CHUNK + j, CHUNK, 0);
+		for (int i = 0; i < tiles; i++) {
+			size_t first = (size_t)(i * u->mr);
+
+			if (j < keys[i])
+				u->gemm(fr_min(u->mr, rows - i * u->mr), fr_min(u->nr, keys[i] - j), (int)hd,
+					b->q + first * hd, hd, 0, b->k + (size_t)j * hd, b->s + first * CHUNK + j,
+					CHUNK, 0);
+		}
 }
 
 /* y [m rows] += p v for keys from..to of a packed chunk of n. */
@@ -119,19 +147,18 @@ static void add_values(const struct attn *t, int m, int from, int to, int n, con
 }
 
 /* Rows r..r+rows of the block starting at r0 against one packed chunk. */
-static void add_chunk(const struct attn *t, int head, int r0, int r, int rows, int chunk, int n,
-		      const struct buffers *b)
+static void add_chunk(const struct attn *t, const struct source *src, int head, int r0, int r, int rows, int chunk,
+		      int n, const struct buffers *b)
 {
 	const struct fr_ukr *u = &t->cpu->u;
 	const struct fr_attn *a = t->a;
+	const size_t bytes = (size_t)fr_dtypes[t->dtype].bytes;
+	const char *v = src->v + (size_t)chunk * src->stride * bytes;
 	float *y = a->y + (size_t)r * t->width + (size_t)head * (size_t)a->head_dim;
-	int most = 0;
 
-	for (int i = 0; i < rows; i++)
-		most = fr_max(most, seen(a, r + i, chunk, n));
-	if (most == 0)
+	if (most_seen(a, r, rows, chunk, n) == 0)
 		return;
-	scores(t, head, r, rows, most, b);
+	scores(t, head, r, rows, chunk, n, b);
 	for (int i = 0; i < rows; i++) {
 		int keys = seen(a, r + i, chunk, n);
 		const float *bias = NULL;
@@ -152,8 +179,8 @@ static void add_chunk(const struct attn *t, int head, int r0, int r, int rows, i
 			all = fr_min(all, seen(a, r + i + j, chunk, n));
 		add_values(t, m, 0, all, n, b->s + (size_t)i * CHUNK, b->v, y + (size_t)i * t->width);
 		for (int j = i; j < i + m; j++)
-			add_values(t, 1, all, seen(a, r + j, chunk, n), n, b->s + (size_t)j * CHUNK, b->v,
-				   y + (size_t)j * t->width);
+			u->axpy[t->dtype](seen(a, r + j, chunk, n) - all, a->head_dim, b->s + (size_t)j * CHUNK + all,
+					  v + (size_t)all * src->stride * bytes, src->stride, y + (size_t)j * t->width);
 	}
 }
 
@@ -177,7 +204,7 @@ static void attend(const struct attn *t, int head, int r0, int r1, const struct 
 
 		pack_chunk(t, &src, chunk, n, b);
 		for (int r = r0; r < r1; r += step)
-			add_chunk(t, head, r0, r, fr_min(step, r1 - r), chunk, n, b);
+			add_chunk(t, &src, head, r0, r, fr_min(step, r1 - r), chunk, n, b);
 	}
 	for (int r = r0; r < r1; r++)
 		u->divide(hd, a->y + (size_t)r * t->width + (size_t)head * (size_t)hd, b->l[r - r0]);

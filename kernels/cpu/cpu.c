@@ -12,7 +12,7 @@
 const char *const fr_level_names[FR_LEVELS] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
 /* The best level that has micro-kernels in this version. */
-#define BEST FR_LEVEL_AVX2
+#define BEST FR_LEVEL_AVX512
 
 #define XCR0_YMM 0x6u	   /* SSE and AVX state */
 #define XCR0_ZMM 0xe6u	   /* and opmask, upper halves, upper 16 */

@@ -92,6 +92,8 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	fr_ukr_ref(&cpu->u);
 	if (level >= FR_LEVEL_AVX2)
 		fr_ukr_avx2(&cpu->u);
+	if (level >= FR_LEVEL_AVX512)
+		fr_ukr_avx512(&cpu->u);
 	if (fr_pool_new(opts->threads, &cpu->pool, err) != 0)
 		goto fail;
 	cpu->host.dev.threads = fr_pool_threads(cpu->pool);

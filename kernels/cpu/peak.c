@@ -15,6 +15,7 @@ static const struct level {
 } levels[] = {
 	{"cpu-ref", fr_peak_fma_ref, fr_peak_read_ref},
 	{"avx2", fr_peak_fma_avx2, fr_peak_read_avx2},
+	{"avx512", fr_peak_fma_avx512, fr_peak_read_avx512},
 };
 
 static const struct level *level_of(const struct fr_dev *dev)

@@ -17,5 +17,7 @@ double fr_peak_fma_ref(long n);
 uint64_t fr_peak_read_ref(const void *p, size_t n);
 double fr_peak_fma_avx2(long n);
 uint64_t fr_peak_read_avx2(const void *p, size_t n);
+double fr_peak_fma_avx512(long n);
+uint64_t fr_peak_read_avx512(const void *p, size_t n);
 
 #endif

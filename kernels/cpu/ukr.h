@@ -59,5 +59,6 @@ struct fr_ukr {
 
 void fr_ukr_ref(struct fr_ukr *u);
 void fr_ukr_avx2(struct fr_ukr *u);
+void fr_ukr_avx512(struct fr_ukr *u);
 
 #endif
