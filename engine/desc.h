@@ -7,8 +7,8 @@
 
 #include "../weights/weights.h"
 
-enum fr_act { FR_ACT_NONE, FR_ACT_QUICK_GELU, FR_ACT_GELU, FR_ACT_SILU, FR_ACTS };
-/* quick_gelu x*sigmoid(1.702x); gelu the erf form; silu x*sigmoid(x) */
+enum fr_act { FR_ACT_NONE, FR_ACT_QUICK_GELU, FR_ACT_GELU, FR_ACT_SILU, FR_ACT_RELU, FR_ACTS };
+/* quick_gelu x*sigmoid(1.702x); gelu the erf form; silu x*sigmoid(x); relu x > 0 ? x : 0 */
 
 #define FR_MAX_BRANCHES 2
 
@@ -23,13 +23,30 @@ struct fr_vit_desc {
 	int pre_ln;            /* a LayerNorm before layer 0 */
 	int patch_bias;
 	int layer_scale;
+	int packed_qkv;        /* q, k, v are the thirds of one matrix */
+	int pos_side;          /* side of the grid in the checkpoint's position table. Another than image / patch: the table
+				  is resized to that, bicubic, by pos_side / (image / patch + pos_offset) */
+	double pos_offset;
+	int maps;              /* the last layer's attention of all rows goes into the fusion */
+};
+/* Where two branches become one: the second attended to by the first, with a bias made of the second's attention map. */
+struct fr_fusion_desc {
+	int heads;             /* 0: no fusion, the image rows are those of branch 0 */
+	int mid;               /* inner channels of the bias: heads -> mid -> heads */
+	int ffn;
+	float eps;
+	float log_offset;      /* log(map + log_offset) enters the bias */
 };
 struct fr_text_desc {
 	int dim, layers, heads, kv_heads, head_dim, ffn, vocab, max_pos;
 	float eps;
 	double rope_theta, rope_factor; /* factor 1: no scaling; linear scaling divides positions by it */
 	int tied;              /* lm_head is the embedding table */
+	int lora_rank;         /* 0: no adapter */
+	double lora_scale;     /* alpha / rank: W' = W + lora_scale * B A */
+	unsigned lora;         /* bit set of enum fr_lora: the matrices that have one */
 };
+enum fr_lora { FR_LORA_Q, FR_LORA_K, FR_LORA_V, FR_LORA_O, FR_LORA_GATE, FR_LORA_UP, FR_LORA_DOWN, FR_LORAS };
 enum fr_resample { FR_BICUBIC, FR_BILINEAR, FR_LANCZOS, FR_NEAREST, FR_BOX, FR_HAMMING };
 enum fr_fit { FR_FIT_CROP /* shortest edge, centre crop */, FR_FIT_PAD /* pad to a square first */ };
 struct fr_image_desc {
@@ -41,12 +58,18 @@ struct fr_image_desc {
 	float mean[3], std[3];
 	char id[64];           /* "pil-bicubic-crop336-<first 8 hex of sha256 of the numbers above as text>" */
 };
+enum fr_text_rule { FR_RULE_SENTENCES /* FakeVLM's */, FR_RULE_CONCLUSION /* FakeReasoning's */, FR_TEXT_RULES };
 struct fr_prompt_desc {
 	const char *chat;      /* default: "raw" */
 	const char *question;  /* default text, "<image>\n..." */
 	const char *opening;   /* "This image is": forced before the verdict, as pieces of the vocabulary */
+	int reasoned;          /* the score is read where the text itself reaches the opening, its first piece left out
+				  (which depends on what stands before); forced after the prompt it is another one */
+	enum fr_text_rule rule; /* how the authors read a verdict off the text */
+	int splice;            /* the text is cut at <image> and each side encoded by itself: image_id is no vocabulary row */
+	int max_prompt;        /* positions that the tokenizer lets a prompt have; 0: as many as the decoder */
 	const char *real, *fake; /* the two label words */
-	int image_id;          /* id of <image> */
+	int image_id;          /* id of <image>; spliced: -200 */
 	int bos, eos[8], n_eos;
 };
 struct fr_model_desc {
@@ -59,6 +82,8 @@ struct fr_model_desc {
 	enum fr_act proj_act;
 	int proj_dim;          /* inner width of the projector = text.dim for LLaVA */
 	int proj_bias;
+	int look;              /* the branch whose last attention shows where the encoder looked */
+	struct fr_fusion_desc fusion;
 	struct fr_text_desc text;
 	struct fr_image_desc image;
 	struct fr_prompt_desc prompt;

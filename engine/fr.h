@@ -39,6 +39,9 @@ const char *fr_code_name(enum fr_code code);
 struct fr_model;
 struct fr_model_opts {
 	const char *path; /* a directory, or "demo" for the model inside the binary */
+	const char *vision_tower; /* directory of a CLIP of its own; NULL: where the model's config.json says */
+	const char *dino;         /* file of DINOv2's weights; NULL: looked for beside the others */
+	const char *base;         /* directory that a LoRA checkpoint was trained on; NULL: where it says */
 };
 int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err);
 void fr_model_free(struct fr_model *model);
@@ -112,6 +115,7 @@ struct fr_session_opts {
 	double threshold;       /* p_fake >= threshold is fake; 0: 0.5 */
 	double band_lo, band_hi; /* lo <= p < hi is inconclusive; both 0: no band */
 	uint64_t max_pixels;    /* 0: 178956970, Pillow's own bomb limit */
+	int heat;               /* results come with where the encoder looked */
 	FILE *plan;             /* the memory plan goes there before anything is taken; NULL: nowhere */
 };
 int fr_session_new(const struct fr_model *model, const struct fr_session_opts *opts, struct fr_session **out,
@@ -136,6 +140,12 @@ const char *fr_session_chat(const struct fr_session *s);
 enum fr_verdict { FR_NONE, FR_REAL, FR_FAKE, FR_INCONCLUSIVE, FR_UNPARSED };
 const char *fr_verdict_name(enum fr_verdict v); /* "real", "fake", "inconclusive", "unparsed"; NULL for FR_NONE */
 
+/* One attribute that an explanation speaks of. Offsets into its text, in bytes. */
+struct fr_attribute {
+	const char *name; /* "lighting_and_shadows": static */
+	size_t at, len;   /* len 0: the text does not speak of it */
+};
+
 #define FR_MAX_WARNINGS 8
 /* What was found about one image; strings live as long as the callback runs. */
 struct fr_result {
@@ -146,6 +156,15 @@ struct fr_result {
 	double p_fake;
 	int calibrated;
 	float logit_real, logit_fake;
+	/* Models that reason have two scores: read off their own text where it reaches the conclusion, and forced right
+	 * after the prompt. p_fake and its logits are the first, or the second under verdict_only. */
+	int has_reasoned, has_direct;
+	double p_fake_reasoned, p_fake_direct;
+	const struct fr_attribute *attributes; /* [n_attributes] of such a model's text; NULL: none */
+	int n_attributes;
+	const float *heat;       /* [heat_side, heat_side] share of the encoder's last attention that each patch has, by rows;
+				    NULL unless asked for */
+	int heat_side;
 	const char *opening;     /* "own", "forced" or NULL */
 	const char *text;        /* NULL under verdict_only */
 	size_t text_len;

@@ -112,7 +112,7 @@ static int check(struct facts *f, struct fr_error *err)
 
 static const char *act_name(enum fr_act act)
 {
-	static const char *const names[FR_ACTS] = {"none", "quick_gelu", "gelu (erf)", "silu"};
+	static const char *const names[FR_ACTS] = {"none", "quick_gelu", "gelu (erf)", "silu", "relu"};
 
 	return names[act];
 }

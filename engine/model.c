@@ -150,7 +150,7 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 	if (!m)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a model object of %zu bytes", sizeof *m);
 	if (fr_source_open(opts->path, &m->src, err) || fr_desc_open(m->src, &m->desc, err) ||
-	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, m->store, &m->weights, err) ||
+	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, (struct fr_store *[FR_FROMS]){m->store}, &m->weights, err) ||
 	    fr_tokenizer_open(m->src, &m->tok, err) || find_pieces(m, err) || hash_model(m, err)) {
 		name_model(opts->path, err);
 		fr_model_free(m);

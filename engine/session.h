@@ -47,6 +47,8 @@ struct fr_session {
 	double *draw;              /* [logit_rows]: uniform in [0, 1), of the tokens to be sampled */
 	int32_t *picked;           /* [logit_rows]: the token chosen at each row; -1: its logits are not finite */
 	int32_t *sampled;          /* [together]: the token sampled at the first logit row of each prefilled sequence */
+	float *heat;               /* [together, n_image]: of the last pictures seen, the class token's attention to each patch
+				      in the last layer that runs of branch desc.look, mean over heads; NULL: not asked for */
 	float (*labels)[2];        /* [together]: logits of real and fake at the last row of each prefilled sequence */
 	struct fr_intake *intake;  /* together + ahead pictures */
 	struct fr_tap *tap;        /* NULL but while dumping */
@@ -77,6 +79,8 @@ int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct 
 /* One row of each of n sequences: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
  * chosen come to s->picked. */
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err);
+/* The label logits of row `row` of the last step. */
+int fr_session_labels(struct fr_session *s, int row, float out[2], struct fr_error *err);
 /* The whole logits of rows first .. first + n - 1 of the last prefill or step: logits [n, vocab] in host memory. */
 int fr_session_logits(struct fr_session *s, int first, int n, float *logits, struct fr_error *err);
 

@@ -144,6 +144,39 @@ struct fr_attn {
 };
 #define FR_ATTN_CHUNK 256
 
+/* The softmax itself, of dense keys, all at once: s_j = seq(q, k_j) * scale; m = max s_j; p_j = exp(s_j - m);
+ * map[j] = p_j / lanesum(p). */
+struct fr_attn_map {
+	const float *q;      /* [items, q_rows, heads * head_dim]; the first `rows` of each item are taken */
+	int q_rows, rows;
+	const float *k;      /* [items, kv_rows, heads * head_dim] */
+	int items, kv_rows, heads, head_dim; /* items 0: 1 */
+	float scale;
+	float *map;          /* [items, heads, rows, kv_rows] */
+};
+
+/* What a map of attention adds to other attention: two 1x1 convolutions over its heads, the class token left out.
+ *   t[m] = gelu(dot(w1[m, :], log(map[:, 1 + r, 1 + c] + offset)) + b1[m]);  y[h, r, c] = dot(w2[h, :], t) + b2[h]
+ * dot is seq. heads <= FR_MAX_MAP_HEADS, mid <= FR_MAX_MAP_MID. */
+struct fr_map_bias {
+	const float *map;    /* [items, heads, 1 + n, 1 + n] */
+	int items, heads, mid, n; /* items 0: 1 */
+	float offset;
+	const float *w1, *b1; /* [mid, heads], [mid] */
+	const float *w2, *b2; /* [heads, mid], [heads] */
+	float *y;            /* [items, heads, n, n] */
+};
+#define FR_MAX_MAP_HEADS 64
+#define FR_MAX_MAP_MID 128
+
+/* y = silu(gate) * up, item by item: fr_glu where the two products are no plain ones. */
+struct fr_gate {
+	const float *gate, *up; /* [rows, cols] */
+	float *y;               /* [rows, cols], may be either */
+	int rows, cols;
+	enum fr_phase phase;
+};
+
 /* How a token is chosen: engine/fr.h has struct fr_sampler. One row of logits each. */
 struct fr_pick {
 	const float *logits;        /* [rows, vocab] */
@@ -161,6 +194,7 @@ struct fr_limits {
 	int cols;        /* inputs of a product */
 	int outs;        /* outputs of a product, the vocabulary left out */
 	int heads, head_dim, max_pos, vocab;
+	int map_rows;    /* rows of an attention map; 0: none is made */
 };
 
 /* Where weights live that are given from now on. */
@@ -190,6 +224,9 @@ struct fr_ops {
 	void (*norm)(struct fr_dev *dev, const struct fr_norm *a);
 	void (*rope)(struct fr_dev *dev, const struct fr_rope *a);
 	void (*attn)(struct fr_dev *dev, const struct fr_attn *a);
+	void (*attn_map)(struct fr_dev *dev, const struct fr_attn_map *a);
+	void (*map_bias)(struct fr_dev *dev, const struct fr_map_bias *a);
+	void (*gate)(struct fr_dev *dev, const struct fr_gate *a);
 
 	void (*pick)(struct fr_dev *dev, const struct fr_pick *a);
 

@@ -73,7 +73,7 @@ static void test_generations(void)
 
 		snprintf(dir, sizeof dir, "tests/golden/e2e/%s/model", saved[i].dir);
 		snprintf(name, sizeof name, "exact/bind: %s", saved[i].dir);
-		rc = open_checkpoint(dir, &c, &err) || fr_bind(&c.desc, c.store, &w, &err);
+		rc = open_checkpoint(dir, &c, &err) || fr_bind(&c.desc, (struct fr_store *[FR_FROMS]){c.store}, &w, &err);
 		if (rc != 0) {
 			test_fail(name, "%s", err.text);
 			close_checkpoint(&c);
@@ -146,7 +146,7 @@ static int bind_edited(const struct checkpoint *c, struct fr_source **src, struc
 	*src = NULL;
 	err->text[0] = 0;
 	return fr_source_open(files_path("edited"), src, err) || fr_store_open(*src, store, err) ||
-	       fr_bind(&c->desc, *store, w, err);
+	       fr_bind(&c->desc, (struct fr_store *[FR_FROMS]){*store}, w, err);
 }
 
 #define ALL_HEADS "language_model.lm_head.weight or lm_head.weight is missing, expected [432, 32]"

@@ -19,7 +19,7 @@ struct part { /* one part while it is bound */
 };
 struct binder {
 	const struct fr_model_desc *desc;
-	const struct fr_store *store;
+	struct fr_store *const *from;
 	struct fr_weights *out;
 	struct fr_error *err;
 	int need[FR_NEEDS];
@@ -47,6 +47,11 @@ static int is_place(const struct part *p, const struct fr_name_place *place)
 	return place->part == p->part && (!place->branch || strcmp(place->branch, p->branch) == 0);
 }
 
+static const struct fr_tensor *find(const struct binder *b, const struct fr_name_place *place, const char *name)
+{
+	return b->from[place->from] ? fr_store_find(b->from[place->from], name) : NULL;
+}
+
 static size_t count_found(const struct binder *b, const struct part *p, const struct fr_name_place *place)
 {
 	size_t found = 0;
@@ -59,7 +64,7 @@ static size_t count_found(const struct binder *b, const struct part *p, const st
 			continue;
 		for (int l = 0; l < (row->per_layer ? p->n_layers : 1); l++) {
 			tensor_name(place, row, l, name, sizeof name);
-			found += fr_store_find(b->store, name) != NULL;
+			found += find(b, place, name) != NULL;
 		}
 	}
 	return found;
@@ -184,7 +189,7 @@ static int bind_one(struct binder *b, const struct part *p, const struct fr_name
 	char tried[600], name[256];
 
 	tensor_name(place, row, layer, name, sizeof name);
-	t = fr_store_find(b->store, name);
+	t = find(b, place, name);
 	names_tried(p, row, layer, place, found, tried, sizeof tried);
 	b->asked++;
 	if (!fits(b, p, row, t, tried))
@@ -288,17 +293,19 @@ static int bind_all(struct binder *b)
 	return 0;
 }
 
-int fr_bind(const struct fr_model_desc *desc, const struct fr_store *store, struct fr_weights *out,
+int fr_bind(const struct fr_model_desc *desc, struct fr_store *const from[FR_FROMS], struct fr_weights *out,
 	    struct fr_error *err)
 {
-	struct binder b = {.desc = desc, .store = store, .out = out, .err = err, .dtype = -1};
+	struct binder b = {.desc = desc, .from = from, .out = out, .err = err, .dtype = -1};
 
 	memset(out, 0, sizeof *out);
 	if (bind_all(&b) != 0) {
 		fr_weights_free(out);
 		return -1;
 	}
-	out->unused = fr_store_count(store) - out->used;
+	for (int i = 0; i < FR_FROMS; i++)
+		out->unused += from[i] ? fr_store_count(from[i]) : 0;
+	out->unused -= out->used;
 	snprintf(out->dtype, sizeof out->dtype, "%s", b.dtype == FR_DTYPES ? "mixed" : fr_dtypes[b.dtype].name);
 	return 0;
 }

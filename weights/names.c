@@ -78,16 +78,16 @@ const struct fr_name_row fr_name_rows[] = {
 const size_t fr_name_row_count = sizeof fr_name_rows / sizeof *fr_name_rows;
 
 const struct fr_name_place fr_name_places[] = {
-	{FR_PART_VISION, "vision", FR_SCHEME_HF, "vision_tower.vision_model.",       "hf-llava"},
-	{FR_PART_VISION, "vision", FR_SCHEME_HF, "model.vision_tower.vision_model.", "hf-llava-4.52"},
-	{FR_PART_VISION, "vision", FR_SCHEME_HF, "vision_tower.",                    "hf-llava"},
-	{FR_PART_VISION, "vision", FR_SCHEME_HF, "model.vision_tower.",              "hf-llava-4.52"},
-	{FR_PART_PROJ,   "vision", FR_SCHEME_HF, "multi_modal_projector.",           "hf-llava"},
-	{FR_PART_PROJ,   "vision", FR_SCHEME_HF, "model.multi_modal_projector.",     "hf-llava-4.52"},
-	{FR_PART_TEXT,   NULL,     FR_SCHEME_HF, "language_model.model.",            "hf-llava"},
-	{FR_PART_TEXT,   NULL,     FR_SCHEME_HF, "model.language_model.",            "hf-llava-4.52"},
-	{FR_PART_HEAD,   NULL,     FR_SCHEME_HF, "language_model.",                  "hf-llava"},
-	{FR_PART_HEAD,   NULL,     FR_SCHEME_HF, "",                                 "hf-llava-4.52"},
+	{FR_PART_VISION, "vision", FR_SCHEME_HF, FR_FROM_MODEL, "vision_tower.vision_model.",       "hf-llava"},
+	{FR_PART_VISION, "vision", FR_SCHEME_HF, FR_FROM_MODEL, "model.vision_tower.vision_model.", "hf-llava-4.52"},
+	{FR_PART_VISION, "vision", FR_SCHEME_HF, FR_FROM_MODEL, "vision_tower.",                    "hf-llava"},
+	{FR_PART_VISION, "vision", FR_SCHEME_HF, FR_FROM_MODEL, "model.vision_tower.",              "hf-llava-4.52"},
+	{FR_PART_PROJ,   "vision", FR_SCHEME_HF, FR_FROM_MODEL, "multi_modal_projector.",           "hf-llava"},
+	{FR_PART_PROJ,   "vision", FR_SCHEME_HF, FR_FROM_MODEL, "model.multi_modal_projector.",     "hf-llava-4.52"},
+	{FR_PART_TEXT,   NULL,     FR_SCHEME_HF, FR_FROM_MODEL, "language_model.model.",            "hf-llava"},
+	{FR_PART_TEXT,   NULL,     FR_SCHEME_HF, FR_FROM_MODEL, "model.language_model.",            "hf-llava-4.52"},
+	{FR_PART_HEAD,   NULL,     FR_SCHEME_HF, FR_FROM_MODEL, "language_model.",                  "hf-llava"},
+	{FR_PART_HEAD,   NULL,     FR_SCHEME_HF, FR_FROM_MODEL, "",                                 "hf-llava-4.52"},
 };
 const size_t fr_name_place_count = sizeof fr_name_places / sizeof *fr_name_places;
 /* clang-format on */

@@ -51,6 +51,7 @@ struct fr_name_place {
 	enum fr_part part;
 	const char *branch; /* fr_vit_desc.role that may lie here; NULL: the part is not of a branch */
 	enum fr_scheme scheme;
+	enum fr_from from;
 	const char *prefix;
 	const char *origin;
 };
