@@ -1,4 +1,4 @@
-/* All tensors of a checkpoint: one file, safetensors or torch.save, or shards with their index.
+/* All tensors of a checkpoint: one file, safetensors or torch.save, or shards with their index; and of a file by itself.
  *
  * The index is held to its word: each shard it names must be there, and each tensor must lie in the shard it says. A
  * tensor that the index leaves out is taken as the reference takes it, from the shard that has it. */
@@ -28,6 +28,8 @@ struct fr_store {
 	size_t n_shards;
 	struct fr_tensor *at; /* [n], sorted by name */
 	size_t n;
+	const uint8_t *map; /* owned: of a file by itself; the others are mapped by their source */
+	size_t map_size;
 };
 
 static int by_name(const void *a, const void *b)
@@ -63,6 +65,12 @@ static int add_shard(struct fr_store *st, const char *file, struct fr_error *err
 	return 0;
 }
 
+static int parse_shard(struct shard *s, const uint8_t *bytes, size_t size, struct fr_error *err)
+{
+	return fr_torch_is_name(s->file) ? fr_torch_parse(bytes, size, s->file, &s->tensors, err)
+					 : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
+}
+
 static int read_shard(struct fr_source *src, struct shard *s, struct fr_error *err)
 {
 	const uint8_t *bytes;
@@ -73,8 +81,7 @@ static int read_shard(struct fr_source *src, struct shard *s, struct fr_error *e
 		return fr_fail(err, FR_E_MODEL, "%s: %s is missing", fr_source_path(src), s->file);
 	if (rc != 0)
 		return rc;
-	return fr_torch_is_name(s->file) ? fr_torch_parse(bytes, size, s->file, &s->tensors, err)
-					 : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
+	return parse_shard(s, bytes, size, err);
 }
 
 /* The lines of weight_map into *out [*n], which the caller frees; strings live in root. */
@@ -258,6 +265,74 @@ int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error 
 	return 0;
 }
 
+/* The first of names [n] that src has; NULL with a sentence when it has none or cannot read it. */
+static const char *pick_file(struct fr_source *src, const char *const *names, size_t n, struct fr_error *err)
+{
+	char list[256] = "";
+	size_t used = 0, size;
+	const uint8_t *bytes;
+
+	for (size_t i = 0; i < n; i++) {
+		int rc = fr_source_file(src, names[i], &bytes, &size, err);
+
+		if (rc <= 0)
+			return rc ? NULL : names[i];
+		if (used < sizeof list)
+			used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? " or " : "", names[i]);
+	}
+	fr_fail(err, FR_E_MODEL, "%s: expected %s, found none", fr_source_path(src), list);
+	return NULL;
+}
+
+int fr_store_open_named(struct fr_source *src, const char *const *names, size_t n, struct fr_store **out,
+			struct fr_error *err)
+{
+	const char *file = pick_file(src, names, n, err);
+	struct fr_store *st;
+
+	*out = NULL;
+	if (!file)
+		return -1;
+	st = calloc(1, sizeof *st);
+	if (!st)
+		return fr_fail(err, FR_E_MEMORY, "%s: no memory to open its weights", fr_source_path(src));
+	if (open_single(st, src, file, err) != 0) {
+		fr_store_close(st);
+		return -1;
+	}
+	*out = st;
+	return 0;
+}
+
+static int open_path(struct fr_store *st, const char *path, struct fr_error *err)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (fr_map_open(path, &st->map, &st->map_size, err) != 0) {
+		if (err && err->code == FR_E_IO)
+			err->code = FR_E_MODEL;
+		return -1;
+	}
+	FR_TRY(add_shard(st, slash ? slash + 1 : path, err));
+	FR_TRY(parse_shard(&st->shards[0], st->map, st->map_size, err));
+	return gather(st, NULL, 0, err);
+}
+
+int fr_store_open_file(const char *path, struct fr_store **out, struct fr_error *err)
+{
+	struct fr_store *st = calloc(1, sizeof *st);
+
+	*out = NULL;
+	if (!st)
+		return fr_fail(err, FR_E_MEMORY, "%s: no memory to open it", path);
+	if (open_path(st, path, err) != 0) {
+		fr_store_close(st);
+		return -1;
+	}
+	*out = st;
+	return 0;
+}
+
 void fr_store_close(struct fr_store *st)
 {
 	if (!st)
@@ -268,6 +343,7 @@ void fr_store_close(struct fr_store *st)
 	}
 	free(st->shards);
 	free(st->at);
+	fr_map_close(st->map, st->map_size);
 	free(st);
 }
 

@@ -74,6 +74,11 @@ struct fr_store;
  * model.safetensors, else pytorch_model.bin.index.json, else pytorch_model.bin, else a single *.safetensors. Files whose
  * names end in .bin, .pth or .pt are torch's (torch.h), all others safetensors. */
 int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err);
+/* The first of the names [n] that the source has. */
+int fr_store_open_named(struct fr_source *src, const char *const *names, size_t n, struct fr_store **out,
+			struct fr_error *err);
+/* One file wherever it lies, mapped by the store and closed with it. Tensors carry its base name. */
+int fr_store_open_file(const char *path, struct fr_store **out, struct fr_error *err);
 void fr_store_close(struct fr_store *st);
 const struct fr_tensor *fr_store_find(const struct fr_store *st, const char *name); /* NULL: absent; O(log n) */
 size_t fr_store_count(const struct fr_store *st);
