@@ -1,0 +1,66 @@
+/* The inside of judging, which three files share beside judge.c: records (what is known of each image, until it leaves
+ * in input order), starts (taking images, prefilling them) and lanes (the sequences whose text is being written). */
+#ifndef FR_ENGINE_JUDGE_H
+#define FR_ENGINE_JUDGE_H
+
+#include "session.h"
+
+struct fr_record {
+	struct fr_result r;
+	char sha256[65];
+	char *text;	 /* [text_cap], owned by the ring */
+	size_t streamed; /* bytes of text already handed to io->text */
+	int begun, done;
+};
+
+struct fr_lane {
+	struct fr_record *rec; /* NULL: free */
+	int32_t next;	       /* the token to feed */
+	int pos;	       /* its position */
+	struct fr_rng rng;
+	struct fr_detok detok;
+};
+
+/* An image about to be prefilled. */
+struct fr_start {
+	struct fr_record *rec;
+	const struct fr_picture *pic;
+	int seq;
+	struct fr_rng rng;
+};
+
+struct fr_run {
+	struct fr_session *s;
+	const struct fr_io *io;
+	struct fr_record *ring;
+	size_t ring_n, head, tail; /* images head .. tail-1 are in the ring */
+	size_t next;		   /* images next .. tail-1 are taken and not started */
+	struct fr_lane *lane;
+	struct fr_start *start; /* [s->together] */
+	int active, ended;
+	size_t text_cap;
+};
+
+/* engine/records.c */
+struct fr_record *fr_record_of(struct fr_run *run, size_t index);
+/* Hands out what is known: text of the first unfinished image, results up to it. */
+void fr_records_emit(struct fr_run *run);
+/* After an interruption: what is complete, unfinished ones left out. */
+void fr_records_emit_complete(struct fr_run *run);
+
+/* engine/starts.c */
+int fr_run_stopped(const struct fr_run *run);
+/* While the device works: the pictures of the next prefill. user is the run. */
+void fr_starts_take_ahead(void *user);
+/* Starts images in free sequences: those that are decoded, or all that are at hand when nothing else is to be done. One
+ * prefill at most: 1 when something was done, 0 when not, -1. */
+int fr_starts_fill(struct fr_run *run, struct fr_error *err);
+
+/* engine/lanes.c */
+/* The text's first tokens, of the i-th image prefilled: the opening when it is greedy's own, else a choice at the
+ * prompt's last row. */
+void fr_lane_begin(struct fr_run *run, int i);
+/* One token more in every lane that has text to write. */
+int fr_lanes_step(struct fr_run *run, struct fr_error *err);
+
+#endif
