@@ -48,6 +48,9 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 	for (size_t i = 0; i < run.ring_n && !s->o.verdict_only; i++)
 		if (!(run.ring[i].text = malloc(run.text_cap)))
 			goto out;
+	for (size_t i = 0; i < run.ring_n && s->heat; i++)
+		if (!(run.ring[i].heat = calloc((size_t)s->model->desc.n_image, sizeof *s->heat)))
+			goto out;
 	s->meanwhile = s->ahead ? fr_starts_take_ahead : NULL;
 	s->meanwhile_user = &run;
 	rc = loop(&run, err);
@@ -59,8 +62,10 @@ out:
 	fr_fail(err, FR_E_MEMORY, "no memory for %zu results with up to %zu bytes of text each", run.ring_n,
 		run.text_cap);
 done:
-	for (size_t i = 0; run.ring && i < run.ring_n; i++)
+	for (size_t i = 0; run.ring && i < run.ring_n; i++) {
 		free(run.ring[i].text);
+		free(run.ring[i].heat);
+	}
 	free(run.ring);
 	free(run.lane);
 	free(run.start);

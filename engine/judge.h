@@ -9,6 +9,7 @@ struct fr_record {
 	struct fr_result r;
 	char sha256[65];
 	char *text;	 /* [text_cap], owned by the ring */
+	float *heat;	 /* [n_image], owned by the ring; NULL: not asked for */
 	size_t streamed; /* bytes of text already handed to io->text */
 	int begun, done;
 };

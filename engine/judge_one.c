@@ -30,6 +30,7 @@ static void single_result(void *user, const struct fr_result *r)
 	*one->out = *r;
 	one->out->text = NULL;
 	one->out->sha256 = NULL;
+	one->out->heat = NULL;
 	if (one->text && r->text) {
 		*one->text = malloc(r->text_len + 1);
 		if (*one->text)

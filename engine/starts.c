@@ -16,6 +16,7 @@ static int take(struct fr_run *run, int patient)
 	struct fr_job job = {0};
 	struct fr_record *rec;
 	char *text;
+	float *heat;
 
 	if (run->ended || run->tail - run->head == run->ring_n ||
 	    run->tail - run->next == (size_t)(s->together + s->ahead) || fr_run_stopped(run))
@@ -28,7 +29,8 @@ static int take(struct fr_run *run, int patient)
 	}
 	rec = fr_record_of(run, run->tail);
 	text = rec->text;
-	*rec = (struct fr_record){.text = text, .r.index = run->tail};
+	heat = rec->heat;
+	*rec = (struct fr_record){.text = text, .heat = heat, .r.index = run->tail};
 	fr_intake_give(s->intake, run->tail++, &job);
 	return 1;
 }
@@ -79,6 +81,19 @@ static void score(struct fr_session *s, int i, struct fr_result *r)
 			r->opening = "forced";
 }
 
+/* Where the encoder looked in the i-th picture seen, kept until the result leaves. */
+static void keep_heat(const struct fr_session *s, int i, struct fr_record *rec)
+{
+	const struct fr_model_desc *d = &s->model->desc;
+	const size_t n = (size_t)d->n_image;
+
+	if (!rec->heat)
+		return;
+	memcpy(rec->heat, s->heat + (size_t)i * n, n * sizeof *rec->heat);
+	rec->r.heat = rec->heat;
+	rec->r.heat_side = d->vit[d->look].image / d->vit[d->look].patch;
+}
+
 static int all_picked(const int32_t *ids, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -122,6 +137,7 @@ static int start(struct fr_run *run, int n, struct fr_error *err)
 		rec->r.ms_prefill = s->ms_text;
 		rec->r.prompt_tokens = s->n_prompt;
 		score(s, i, &rec->r);
+		keep_heat(s, i, rec);
 		if (text) {
 			rec->r.text = rec->text;
 			fr_lane_begin(run, i);
