@@ -80,9 +80,9 @@ WORDS = ["This image is real", "This image is fake", "Does the image looks real/
          "The light is soft and the shadow is broken", "fine texture is garbled", "sharp edges are repeated"]
 
 
-def train_tokenizer():
+def train_tokenizer(words=WORDS):
     rng = np.random.default_rng(7)
-    lines = [WORDS[i] for i in rng.integers(0, len(WORDS), 400)]
+    lines = [words[i] for i in rng.integers(0, len(words), 400)]
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=400, byte_fallback=True,

@@ -252,15 +252,16 @@ def unshake(model, hooks):
             del m.shake
 
 
-def noise(model, run, seeds=6):
-    """run(model) -> dict of taps. -> {tap: [relative L2, largest row's rms of the absolute error]}, float64 taps."""
+def noise(model, run, seeds=6, disturb=shakers):
+    """run(model) -> dict of taps. -> {tap: [relative L2, largest row's rms of the absolute error]}, float64 taps.
+    disturb: hooks every operation of the model, as shakers() does."""
     with Double(model) as m:
         with torch.no_grad():
             clean = run(m)
             sums = {}
             for seed in range(seeds):
                 torch.manual_seed(1000 + seed)
-                hooks = shakers(m)
+                hooks = disturb(m)
                 try:
                     t = run(m)
                 finally:
