@@ -50,13 +50,24 @@ struct fr_weights {
 	struct fr_tensor embed, norm, lm_head; /* [vocab,dim], [dim], [vocab,dim] (= embed when tied) */
 	struct fr_text_layer_weights *layer;   /* [text.layers] */
 	size_t used, unused;		       /* tensors of the store that are and are not asked for */
-	const char *origin; /* the column of the names table that fits: "hf-llava", "hf-llava-4.52" */
+	const char *origin; /* the places of the names table that fit: "hf-llava", "hf-llava-4.52", "llava" */
 	char dtype[8];	    /* of the matrices: "bf16", "f16", "f32", or "mixed" */
 	void **copies;	    /* owned: tensors whose data is not aligned to its items */
 	size_t n_copies, copied_bytes;
 };
+/* What tells a description its sizes: the tensor that fills a role of the names table (names.c: "vit.pos",
+ * "vit.layer.fc1.w", "projector.1.w", "fusion.bias1.w", "text.layer.q.lora_a"), in the file where the binder would take it
+ * from; NULL if there is none. branch: as fr_vit_desc.role, NULL where the role is of no branch; layer: ignored where
+ * the role is of none. Stores may be NULL. */
+const struct fr_tensor *fr_role_find(struct fr_store *const from[FR_FROMS], const char *branch, const char *role,
+				     int layer);
+/* How many layers from 0 on have it; at most FR_MAX_LAYERS are counted. */
+#define FR_MAX_LAYERS 4096
+int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, const char *role);
+
 /* All missing or mis-shaped tensors are reported in one sentence: their number, and of the first 8 (as far as the
- * sentence has room) the names tried, the file and both shapes. */
+ * sentence has room) the names tried, the file and both shapes. Tensors of FR_FROM_TRAINED and FR_FROM_ADAPTER that
+ * nothing asks for are refused by name; those of the other stores are counted as unused. */
 int fr_bind(const struct fr_model_desc *desc, struct fr_store *const from[FR_FROMS], struct fr_weights *out,
 	    struct fr_error *err);
 void fr_weights_free(struct fr_weights *w);

@@ -9,10 +9,12 @@
 
 #include "bind.h"
 
-enum fr_part { FR_PART_VISION, FR_PART_PROJ, FR_PART_TEXT, FR_PART_HEAD, FR_PARTS };
-enum fr_scheme { FR_SCHEME_HF, FR_SCHEMES };
+enum fr_part { FR_PART_VISION, FR_PART_PROJ, FR_PART_FUSION, FR_PART_TEXT, FR_PART_HEAD, FR_PART_LORA, FR_PARTS };
+/* HF: transformers; DINO: DINOv2's own repository; LLAVA: what the original LLaVA and FakeReasoning add to HF's */
+enum fr_scheme { FR_SCHEME_HF, FR_SCHEME_DINO, FR_SCHEME_LLAVA, FR_SCHEMES };
 
-/* Sizes of a part, taken from the description. DIM, FFN: of the part itself; IN: what enters the projector. */
+/* Sizes of a part, taken from the description. DIM, FFN: of the part itself; IN: what enters the projector; MAPS, MID:
+ * channels of the fusion's bias, outside and inside; RANK: of the adapter. */
 enum fr_size {
 	FR_SZ_NONE,
 	FR_SZ_DIM,
@@ -24,6 +26,11 @@ enum fr_size {
 	FR_SZ_POS,
 	FR_SZ_RGB,
 	FR_SZ_PATCH,
+	FR_SZ_3DIM,
+	FR_SZ_ONE,
+	FR_SZ_MAPS,
+	FR_SZ_MID,
+	FR_SZ_RANK,
 	FR_SIZES
 };
 
@@ -33,16 +40,21 @@ enum fr_need {
 	FR_NEED_PRE_LN,
 	FR_NEED_PATCH_BIAS,
 	FR_NEED_LAYER_SCALE,
+	FR_NEED_SPLIT_QKV,
+	FR_NEED_PACKED_QKV,
 	FR_NEED_PROJ_BIAS,
 	FR_NEED_UNTIED,
-	FR_NEEDS
+	FR_NEED_LORA, /* and FR_LORAS - 1 more: the matrix has an adapter */
+	FR_NEEDS = FR_NEED_LORA + FR_LORAS
 };
 
 struct fr_name_row {
 	const char *role; /* "text.layer.q": for messages */
 	enum fr_part part;
 	int per_layer; /* the name holds one %d, the field lies in the layer's struct */
-	size_t offset; /* of the struct fr_tensor in the part's struct, or in the layer's */
+	/* of the struct fr_tensor in the part's struct, or in the layer's; where the second is not 0, the tensor's rows
+	 * are the three fields', a third each */
+	size_t offset[3];
 	enum fr_need need;
 	enum fr_size shape[4];
 	const char *name[FR_SCHEMES]; /* after the place's prefix */
@@ -59,5 +71,9 @@ extern const struct fr_name_row fr_name_rows[];
 extern const size_t fr_name_row_count;
 extern const struct fr_name_place fr_name_places[];
 extern const size_t fr_name_place_count;
+/* The name of the row's tensor at that place into buf; "" if the place's scheme has none. */
+void fr_name_text(const struct fr_name_place *place, const struct fr_name_row *row, int layer, char *buf, size_t size);
+/* Does the place hold tensors of that part and branch? branch may be NULL where the part is of none. */
+int fr_name_is_place(const struct fr_name_place *place, enum fr_part part, const char *branch);
 
 #endif
