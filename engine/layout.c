@@ -153,21 +153,22 @@ static struct fr_limits limits_of(const struct fr_session *s)
 {
 	const struct fr_model_desc *d = &s->model->desc;
 	const struct fr_text_desc *t = &d->text;
+	const struct fr_fusion_desc *f = &d->fusion;
 	struct fr_limits l = {.rows = max(s->rows_max, s->together * (1 + d->n_image)),
 			      .decode_rows = s->o.batch,
-			      .cols = max(max(t->dim, t->ffn), max(t->heads * t->head_dim, d->proj_dim)),
-			      .outs = max(max(t->dim, t->ffn), max(t->heads * t->head_dim, d->proj_dim)),
+			      .cols = max(max(t->dim, max(t->ffn, f->ffn)), max(t->heads * t->head_dim, d->proj_dim)),
+			      .outs = max(max(t->dim, max(t->ffn, f->ffn)), max(t->heads * t->head_dim, d->proj_dim)),
 			      .heads = t->heads,
 			      .head_dim = t->head_dim,
 			      .max_pos = max(s->kv.max_pos, 1 + d->n_image),
-			      .vocab = t->vocab};
+			      .vocab = t->vocab,
+			      .dense = f->heads ? t->dim : 0};
 
 	for (int i = 0; i < d->n_branch; i++) {
 		const struct fr_vit_desc *v = &d->vit[i];
 		l.cols = max(l.cols, max(max(v->dim, v->ffn), 3 * v->patch * v->patch));
 		l.outs = max(l.outs, max(v->dim, v->ffn));
-		l.heads = max(l.heads, v->heads);
-		l.head_dim = max(l.head_dim, v->dim / v->heads);
+		l.dense = max(l.dense, v->dim);
 	}
 	return l;
 }

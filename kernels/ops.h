@@ -193,8 +193,8 @@ struct fr_limits {
 	int decode_rows; /* of one FR_DECODE call */
 	int cols;        /* inputs of a product */
 	int outs;        /* outputs of a product, the vocabulary left out */
-	int heads, head_dim, max_pos, vocab;
-	int map_rows;    /* rows of an attention map; 0: none is made */
+	int heads, head_dim, max_pos, vocab; /* of the decoder */
+	int dense;       /* heads * head_dim of attention over dense keys */
 };
 
 /* Where weights live that are given from now on. */

@@ -647,7 +647,8 @@ static void test_work(enum fr_dtype dtype, int precise)
 					 .heads = HEADS,
 					 .head_dim = HEAD,
 					 .max_pos = POSITIONS,
-					 .vocab = VOCAB};
+					 .vocab = VOCAB,
+					 .dense = HEADS * HEAD};
 	struct fr_cuda *d = open_device(precise);
 	struct model m = make_model(d, dtype);
 	const size_t bytes = d->dev.ops->work_bytes(&d->dev, &limits);

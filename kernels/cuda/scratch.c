@@ -172,7 +172,7 @@ static size_t attn_bytes(const struct fr_cuda *d, const struct fr_limits *l)
 {
 	const size_t chunks = (size_t)fr_ceil_div(l->max_pos, FR_ATTN_CHUNK), heads = (size_t)l->heads;
 	const size_t decode = (size_t)l->decode_rows * heads * chunks * (size_t)(l->head_dim + 2) * sizeof(float);
-	const size_t dense = (size_t)l->rows * heads * (size_t)l->head_dim * 2 * sizeof(uint16_t);
+	const size_t dense = (size_t)l->rows * (size_t)l->dense * 2 * sizeof(uint16_t);
 
 	return fr_cu_align(d->precise || decode > dense ? decode : dense);
 }
