@@ -29,8 +29,9 @@ const struct option options[] = {
 
 	{"prompt", 0, "TEXT", T_TEXT, V(prompt), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
 	 .help = "the question; without <image> in it, \"<image>\\n\" goes in front (default: the model's own)"},
-	{"chat", 0, "raw|llava", T_CHOICE, V(chat), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
-	 .help = "the form around the question: none, or USER: ... ASSISTANT: (default: the model's own)"},
+	{"chat", 0, "raw|llava|llava_v1", T_CHOICE, V(chat), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
+	 .help = "the form around the question: none; USER: ... ASSISTANT:; or that after a system text (default: the "
+		 "model's own)"},
 	{"max-tokens", 0, "N", T_INT, V(max_tokens), 0, 1 << 20, C_SESSION | C_INFO | C_BENCH, G_QUESTION,
 	 "generated tokens at most (default 512; dump: greedy steps, default 24; bench model: 96)"},
 	{"temperature", 0, "X", T_REAL, V(temperature), 0, 100, C_CHECK, G_QUESTION,

@@ -108,7 +108,7 @@ struct fr_session_opts {
 	int kv_f32;             /* KV cache in float32 instead of float16 */
 	int authors_rule;       /* verdict from the text by the authors' rule */
 	const char *prompt;     /* NULL: the model's own question */
-	const char *chat;       /* "raw", "llava"; NULL: the model's own */
+	const char *chat;       /* "raw", "llava", "llava_v1"; NULL: the model's own */
 	const char *ids_file;   /* safetensors with `input_ids` (expanded), fed instead of a prompt; NULL: none */
 	struct fr_sampler sampler;
 	struct fr_calibration calibration; /* temperature 0: the model's default */

@@ -95,42 +95,6 @@ static int hash_model(struct fr_model *m, struct fr_error *err)
 	return 0;
 }
 
-/* The id of the piece that spells `word` after a space; the score is read at such ids, so each must be one piece. */
-static int find_word(const struct fr_model *m, const char *word, size_t len, int32_t *id, struct fr_error *err)
-{
-	char piece[64];
-
-	snprintf(piece, sizeof piece, "\xe2\x96\x81%.*s", (int)len, word);
-	*id = fr_tokenizer_find(m->tok, piece);
-	if (*id < 0)
-		return fr_fail(err, FR_E_MODEL,
-			       "%s: the tokenizer has no single piece for the word '%.*s' (looked for '%s'), which the "
-			       "verdict needs",
-			       fr_source_path(m->src), (int)len, word, piece);
-	if (*id >= m->desc.text.vocab)
-		return fr_fail(err, FR_E_MODEL, "%s: piece '%s' has id %d, but the model has %d vocabulary rows",
-			       fr_source_path(m->src), piece, *id, m->desc.text.vocab);
-	return 0;
-}
-
-static int find_pieces(struct fr_model *m, struct fr_error *err)
-{
-	const struct fr_prompt_desc *p = &m->desc.prompt;
-
-	FR_TRY(find_word(m, p->real, strlen(p->real), &m->real_id, err));
-	FR_TRY(find_word(m, p->fake, strlen(p->fake), &m->fake_id, err));
-	for (const char *w = p->opening; *w;) {
-		size_t len = strcspn(w, " ");
-		if (m->n_opening == FR_MAX_OPENING)
-			return fr_fail(err, FR_E_MODEL, "the opening '%s' has more than %d words", p->opening,
-				       FR_MAX_OPENING);
-		FR_TRY(find_word(m, w, len, &m->opening[m->n_opening++], err));
-		w += len;
-		w += strspn(w, " ");
-	}
-	return 0;
-}
-
 /* Messages of the readers name the file inside the model; people have several models. */
 static void name_model(const char *path, struct fr_error *err)
 {
@@ -151,7 +115,7 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 		return fr_fail(err, FR_E_MEMORY, "no memory for a model object of %zu bytes", sizeof *m);
 	if (fr_source_open(opts->path, &m->src, err) || fr_desc_open(m->src, &m->desc, err) ||
 	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, (struct fr_store *[FR_FROMS]){m->store}, &m->weights, err) ||
-	    fr_tokenizer_open(m->src, &m->tok, err) || find_pieces(m, err) || hash_model(m, err)) {
+	    fr_tokenizer_open(m->src, &m->tok, err) || fr_model_find_pieces(m, err) || hash_model(m, err)) {
 		name_model(opts->path, err);
 		fr_model_free(m);
 		return -1;

@@ -1,6 +1,9 @@
 /* The prompt as the model was evaluated: chat form around the question, ids, the image token expanded.
  *
- * A prompt without <image> gets "<image>\n" in front: text before the image cost a user 20 points of accuracy. */
+ * Where <image> is a word of the vocabulary the tokenizer cuts it out; where it is none (desc.prompt.splice) the text
+ * is cut there and each side encoded by itself, so that the second begins with a blank piece of its own; bos stands at
+ * the very start only. A prompt without <image> gets "<image>\n" in front: text before the image cost a user 20 points
+ * of accuracy. */
 #include "session.h"
 
 #include <stdlib.h>
@@ -13,6 +16,10 @@ static const struct {
 } chats[] = {
 	{"raw", "", ""},
 	{"llava", "USER: ", " ASSISTANT:"},
+	{"llava_v1",
+	 "A chat between a curious human and an artificial intelligence assistant. "
+	 "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: ",
+	 " ASSISTANT:"},
 };
 
 static int find_chat(const char *name, size_t *at, struct fr_error *err)
@@ -20,7 +27,48 @@ static int find_chat(const char *name, size_t *at, struct fr_error *err)
 	for (*at = 0; *at < sizeof chats / sizeof *chats; ++*at)
 		if (strcmp(chats[*at].name, name) == 0)
 			return 0;
-	return fr_fail(err, FR_E_USAGE, "chat form '%s' is not known (expected raw or llava)", name);
+	return fr_fail(err, FR_E_USAGE, "chat form '%s' is not known (expected raw, llava or llava_v1)", name);
+}
+
+/* The ids of text, with image_id at each <image>; *ids is the caller's. */
+static int encode_spliced(const struct fr_model *m, const char *text, int32_t **ids, size_t *n, struct fr_error *err)
+{
+	const char *at = text;
+
+	*ids = NULL;
+	*n = 0;
+	for (;;) {
+		const char *mark = strstr(at, IMAGE_MARK);
+		const size_t len = mark ? (size_t)(mark - at) : strlen(at);
+		int32_t *part, *grown;
+		size_t n_part;
+		FR_TRY(fr_tokenizer_encode(m->tok, at, len, at == text, &part, &n_part, err));
+		grown = realloc(*ids, (*n + n_part + 1) * sizeof **ids);
+		if (grown) {
+			*ids = grown;
+			memcpy(*ids + *n, part, n_part * sizeof **ids);
+			*n += n_part;
+		}
+		free(part);
+		if (!grown)
+			return fr_fail(err, FR_E_MEMORY, "no memory for a prompt of %zu ids", *n + n_part);
+		if (!mark)
+			return 0;
+		(*ids)[(*n)++] = m->desc.prompt.image_id;
+		at = mark + strlen(IMAGE_MARK);
+	}
+}
+
+static int check_length(const struct fr_model *m, int n, struct fr_error *err)
+{
+	const int most = m->desc.prompt.max_prompt;
+
+	if (most && n > most)
+		return fr_fail(err, FR_E_USAGE,
+			       "the prompt takes %d positions with the image, expected at most the %d of the model's "
+			       "tokenizer",
+			       n, most);
+	return 0;
 }
 
 static int expand(const struct fr_model *m, const int32_t *raw, size_t n_raw, int32_t **ids, int *n,
@@ -30,7 +78,7 @@ static int expand(const struct fr_model *m, const int32_t *raw, size_t n_raw, in
 	size_t marks = 0, k = 0;
 
 	for (size_t i = 0; i < n_raw; i++) {
-		if (raw[i] < 0 || raw[i] >= m->desc.text.vocab)
+		if (raw[i] != image && (raw[i] < 0 || raw[i] >= m->desc.text.vocab))
 			return fr_fail(err, FR_E_MODEL,
 				       "the tokenizer gave id %d, but the model has %d vocabulary rows", raw[i],
 				       m->desc.text.vocab);
@@ -46,7 +94,7 @@ static int expand(const struct fr_model *m, const int32_t *raw, size_t n_raw, in
 	for (size_t i = 0; i < n_raw; i++)
 		for (int j = raw[i] == image ? m->desc.n_image : 1; j > 0; j--)
 			(*ids)[k++] = raw[i];
-	return 0;
+	return check_length(m, *n, err);
 }
 
 int fr_prompt_build(const struct fr_model *m, const char *prompt, const char *chat, const char **chat_used, char **text,
@@ -66,8 +114,10 @@ int fr_prompt_build(const struct fr_model *m, const char *prompt, const char *ch
 		*text = NULL;
 		return fr_fail(err, FR_E_MEMORY, "no memory for the prompt");
 	}
-	FR_TRY(fr_tokenizer_encode(m->tok, *text, strlen(*text), 1, &raw, &n_raw, err));
-	rc = expand(m, raw, n_raw, ids, n, err);
+	rc = m->desc.prompt.splice ? encode_spliced(m, *text, &raw, &n_raw, err)
+				   : fr_tokenizer_encode(m->tok, *text, strlen(*text), 1, &raw, &n_raw, err);
+	if (rc == 0)
+		rc = expand(m, raw, n_raw, ids, n, err);
 	free(raw);
 	return rc;
 }
@@ -110,7 +160,7 @@ static int copy_ids(const struct fr_model *m, const struct fr_tensor *t, int32_t
 			memcpy(&narrow, (const char *)t->data + (size_t)i * 4, 4);
 			wide = narrow;
 		}
-		if (wide < 0 || wide >= m->desc.text.vocab)
+		if (wide != m->desc.prompt.image_id && (wide < 0 || wide >= m->desc.text.vocab))
 			return fr_fail(err, FR_E_USAGE, "%s: input_ids[%d] is %lld, the model has %d vocabulary rows",
 				       t->file, i, (long long)wide, m->desc.text.vocab);
 		ids[i] = (int32_t)wide;
@@ -119,7 +169,7 @@ static int copy_ids(const struct fr_model *m, const struct fr_tensor *t, int32_t
 	if (images != m->desc.n_image)
 		return fr_fail(err, FR_E_USAGE, "%s: input_ids holds the image token %d times, expected %d", t->file,
 			       images, m->desc.n_image);
-	return 0;
+	return check_length(m, n, err);
 }
 
 int fr_prompt_read(const struct fr_model *m, const char *path, char **text, int32_t **ids, int *n, struct fr_error *err)
