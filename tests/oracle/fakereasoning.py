@@ -10,6 +10,7 @@ Small modules (Split, Softmax, Log) exist so that llava.noise() can disturb what
 import json
 import math
 import os
+import re
 
 import numpy as np
 import sentencepiece as spm
@@ -419,6 +420,14 @@ class Text:
 def p_fake(labels):
     """[l_real, l_fake] -> probability, double."""
     return 1 / (1 + math.exp((float(labels[0]) - float(labels[1])) / TEMPERATURE))
+
+
+def text_verdict(text):
+    """By the authors' evaluation: 0 real, 1 fake, 2 unparsed."""
+    told = re.search(r"<CONCLUSION>(.*?)</CONCLUSION>", text, re.S)
+    if not told or not re.search(r"<REASONING>.*?</REASONING>", text, re.S):
+        return 2
+    return 1 if "This image is fake." in told[1] else 0 if "This image is real." in told[1] else 2
 
 
 # ---- model -> taps ----

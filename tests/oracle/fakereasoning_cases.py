@@ -1,6 +1,6 @@
 """Small random FakeReasoning checkpoints in the layouts that its authors publish, and their goldens.
 
-usage: fakereasoning_cases.py GOLDEN [CASE...]     writes GOLDEN/e2e-fr/<case>/{model,clip,base,dino.pth,golden.safetensors}
+usage: fakereasoning_cases.py GOLDEN [CASE...]     writes GOLDEN/e2e/<case>/{model,clip,base,dino.pth,golden.safetensors}
 
 Each case is what a user has on disk (docs/MODEL.md): the model's directory or, for LoRA, an adapter and its base; a CLIP
 directory; DINOv2's weights. The greedy text of two of them reaches "<CONCLUSION> This image is": their embeddings and
@@ -36,23 +36,23 @@ CHAINS = {
 # clip (dim, heads, ffn, layers, image, patch), dino (dim, heads, ffn, layers, side of the table), fusion (mid, ffn),
 # text (dim, heads, ffn, layers).
 CASES = {
-    "merged-f16": dict(
+    "fr-merged-f16": dict(
         clip=(40, 1, 56, 3, 56, 14), dino=(40, 5, 72, 3, 6), fusion=(12, 104), text=(40, 5, 88, 2), dtype="f16",
         shards=2, towers=True, clip_file="bin", clip_kind="clip", dino_kind="flat", dino_dtype="f32", chain="blank",
         image="wide.png", pad=True, model_type="llava_llama"),
-    "bin-bf16": dict(
+    "fr-bin-bf16": dict(
         clip=(48, 2, 88, 3, 70, 14), dino=(48, 3, 56, 2, 3), fusion=(7, 136), text=(72, 3, 104, 2), dtype="bf16",
         shards=3, ext="bin", clip_file="safetensors", clip_kind="vision", dino_kind="nested", dino_dtype="f32",
-        image="tall.png", pad=True, model_type="llava"),
-    "lora-safetensors": dict(
+        image="tall.png", pad=True, small=True, model_type="llava"),
+    "fr-lora-safetensors": dict(
         clip=(56, 7, 72, 2, 56, 14), dino=(56, 7, 88, 3, 4), fusion=(14, 72), text=(56, 7, 120, 2), dtype="bf16",
         clip_file="safetensors", clip_kind="clip", dino_kind="flat", dino_dtype="f16", chain="joined",
         image="edge.png", pad=True, model_type="llava_llama", lora=dict(
             r=4, alpha=10, targets=("q_proj", "v_proj", "up_proj"), ext="safetensors", dtype="bf16", trained="bf16")),
-    "lora-bin": dict(
+    "fr-lora-bin": dict(
         clip=(64, 4, 72, 3, 42, 14), dino=(64, 2, 104, 2, 5), fusion=(4, 88), text=(48, 2, 72, 3), dtype="f16",
         ext="bin", clip_file="bin", clip_kind="vision", dino_kind="nested", dino_dtype="bf16",
-        image="small.png", pad=False, model_type="llava_llama", lora=dict(
+        image="small.png", pad=False, small=True, model_type="llava_llama", lora=dict(
             r=3, alpha=7, targets=("k_proj", "o_proj", "gate_proj", "down_proj"), ext="bin", dtype="f32",
             trained="f16")),
 }
@@ -137,7 +137,8 @@ def build(case, vocab):
 
 def randomise(m, seed):
     """As checkpoints.randomise: sums of size 1, uneven norms, small first rows so that the eps of the first norms is
-    seen; the bias of the map is kept where no head's softmax is a single one."""
+    seen. Maps of DINOv2 with values down to 1e-5, so that the offset of the logarithm is; their bias is kept where no
+    head's softmax is a single one."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(shape, std):
@@ -159,9 +160,23 @@ def randomise(m, seed):
             v = normal(p.shape, 0.5 / p.shape[1] ** 0.5)
         elif "lora_B" in name:
             v = normal(p.shape, 0.3)
+        elif "attn.qkv" in name:
+            v = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         else:
             v = normal(p.shape, (3.0 if "lm_head" in name else 1.3) / p.shape[1] ** 0.5)
         p.data.copy_(v)
+
+
+def small_rows(m, size=0.03):
+    """The same fusion with rows of that size between its steps, so that the eps of its norms is seen."""
+    f = m.crossattention
+    with torch.no_grad():
+        for p in (m.mm_projector[2], m.dino_mm_projector[2], f.mhatt[0].linear_merge, f.norm[0],
+                  f.ffn[0].mlp.linear):
+            for v in p.parameters():
+                v *= size
+        for p in (f.mhatt[0].linear_q, f.mhatt[0].linear_k, f.mhatt[0].linear_v, f.ffn[0].mlp.fc.linear):
+            p.weight /= size
 
 
 def chain(m, sp, links):
@@ -372,14 +387,29 @@ def golden(name, case, path, seed):
     t["input_ids"] = torch.tensor(ids, dtype=torch.int32)
     for k, v in n.items():
         t["noise." + k] = torch.tensor(v, dtype=torch.float32)
-    t["result.text"] = torch.tensor(list(text.decode(answer).encode()), dtype=torch.uint8)
-    t["result.direct"] = torch.tensor([fr.p_fake(t["verdict.logits"])], dtype=torch.float64)
-    if at is not None:
-        t["result.reasoned.logits"] = t["steps.logits"][at][torch.tensor(text.labels)].clone()
-        t["result.reasoned"] = torch.tensor([fr.p_fake(t["result.reasoned.logits"])], dtype=torch.float64)
+    t.update(results(t, text, answer, at))
     print(f"{name}: seed {seed}, {len(ids)} positions, {text.decode(answer)!r} "
           f"direct {float(t['result.direct']):.6f} reasoned {float(t.get('result.reasoned', torch.tensor(math.nan))):.6f}")
     return t, True
+
+
+def results(t, text, answer, at):
+    """What a user is told: `result.*`. The noise of a probability is that of a difference of two logits."""
+    def probability(name, logits, noise):
+        p, s = fr.p_fake(logits), noise[1]
+        d = p * (1 - p) / fr.TEMPERATURE * math.sqrt(2) * float(s)
+        out["result." + name] = torch.tensor([p], dtype=torch.float64)
+        out["noise.result." + name] = torch.tensor([d / p, d])
+
+    out = {"result.answer": torch.tensor(answer, dtype=torch.int32),
+           "result.text": torch.tensor(list(text.decode(answer).encode()), dtype=torch.uint8),
+           "result.text_verdict": torch.tensor([fr.text_verdict(text.decode(answer))], dtype=torch.int32)}
+    probability("direct", t["verdict.logits"], t["noise.verdict.logits"])
+    if at is not None:
+        out["result.reasoned.logits"] = t["steps.logits"][at][torch.tensor(text.labels)].clone()
+        out["noise.result.reasoned.logits"] = t["noise.steps.logits"].clone()
+        probability("reasoned", out["result.reasoned.logits"], t["noise.steps.logits"])
+    return out
 
 
 def make(name, case, out, proto):
@@ -390,6 +420,8 @@ def make(name, case, out, proto):
         randomise(m, seed)
         if "chain" in case:
             chain(m, sp, CHAINS[case["chain"]])
+        if case.get("small"):
+            small_rows(m)
         write_all(path, case, m, sp.get_piece_size(), proto)
         tensors, ok = golden(name, case, path, seed)
         if ok:
@@ -412,7 +444,7 @@ def check_pixels(out):
 
 
 def main():
-    out = os.path.join(sys.argv[1], "e2e-fr")
+    out = os.path.join(sys.argv[1], "e2e")
     torch.set_num_threads(1)  # one order of sums wherever this runs
     proto = train_tokenizer()
     for name, case in CASES.items():
