@@ -5,6 +5,9 @@
  *                    h = RMS2(x);  x += down(silu(gate h) * up h)
  *   logits = lm_head(RMS(x)), for the rows asked for only
  *
+ * A matrix with an adapter is W x + scale * (B (A x)): two thin products behind the large one, whose bits are those of
+ * a matrix without.
+ *
  * The surprise: nothing here but the choice of the logits' rows knows how many sequences there are; each row carries
  * its own sequence and position. */
 #include "net.h"
@@ -41,19 +44,54 @@ static void linear(const struct pass *p, const float *x, const struct fr_mat *w,
 	p->dev->ops->linear(p->dev, &a);
 }
 
+/* y += scale * B (A x), for one matrix with an adapter or for several of the same x: the A's are one call. */
+struct adapted {
+	const struct fr_lora_mat *m;
+	float *y;
+};
+
+static void adapt(const struct pass *p, const float *x, const struct adapted *all, int n)
+{
+	const size_t size = (size_t)p->c->rows * (size_t)p->t->d->lora_rank;
+	struct fr_linear a[FR_MAX_ALSO];
+	int used = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (!all[i].m->a.data)
+			continue;
+		a[used] = product(p, x, &all[i].m->a, p->b->t + (size_t)i * size, p->c->rows);
+		if (used)
+			a[used - 1].also = &a[used];
+		used++;
+	}
+	if (!used)
+		return;
+	p->dev->ops->linear(p->dev, a);
+	for (int i = 0; i < n; i++) {
+		struct fr_linear b = product(p, p->b->t + (size_t)i * size, &all[i].m->b, all[i].y, p->c->rows);
+		b.scale = p->t->lora_scale;
+		b.residual = all[i].y;
+		if (all[i].m->a.data)
+			p->dev->ops->linear(p->dev, &b);
+	}
+}
+
 static void tap(const struct pass *p, const char *name, int layer, const float *x, int cols)
 {
 	fr_tap_put(p->c->tap, p->dev, "decoder", name, layer, x, (size_t)p->c->rows * (size_t)cols);
 }
 
 /* x += w in; the product alone, as the reference's module gives it, goes to the tap. h is free here. */
-static void add(const struct pass *p, const float *in, const struct fr_mat *w, const char *tap_name, int layer)
+static void add(const struct pass *p, const float *in, const struct fr_mat *w, const struct fr_lora_mat *lora,
+		const char *tap_name, int layer)
 {
 	if (fr_tap_wants(p->c->tap, "decoder", tap_name, layer)) {
 		linear(p, in, w, NULL, p->b->h, p->c->rows);
+		adapt(p, in, &(struct adapted){lora, p->b->h}, 1);
 		tap(p, tap_name, layer, p->b->h, w->rows);
 	}
 	linear(p, in, w, p->b->x, p->b->x, p->c->rows);
+	adapt(p, in, &(struct adapted){lora, p->b->x}, 1);
 }
 
 /* q, k and v of b->h. */
@@ -66,6 +104,35 @@ static void project(const struct pass *p, const struct fr_text_layer *l)
 	k.also = &v;
 	q.also = &k;
 	p->dev->ops->linear(p->dev, &q);
+	adapt(p, b->h,
+	      (struct adapted[]){{&l->lora[FR_LORA_Q], b->q}, {&l->lora[FR_LORA_K], b->k}, {&l->lora[FR_LORA_V], b->v}},
+	      3);
+}
+
+/* g = silu(gate h) * up h, as one operation where both are plain matrices. */
+static void gate(const struct pass *p, const struct fr_text_layer *l)
+{
+	const struct fr_lora_mat *of_gate = &l->lora[FR_LORA_GATE], *of_up = &l->lora[FR_LORA_UP];
+	const struct fr_text_buffers *b = p->b;
+	const int rows = p->c->rows;
+	struct fr_linear up = product(p, b->h, &l->up, b->u, rows), g = product(p, b->h, &l->gate, b->g, rows);
+
+	if (!of_gate->a.data && !of_up->a.data) {
+		p->dev->ops->glu(p->dev, &(struct fr_glu){.x = b->h,
+							  .gate = l->gate,
+							  .up = l->up,
+							  .y = b->g,
+							  .rows = rows,
+							  .phase = p->c->phase});
+		return;
+	}
+	g.also = &up;
+	p->dev->ops->linear(p->dev, &g);
+	adapt(p, b->h, (struct adapted[]){{of_gate, b->g}, {of_up, b->u}}, 2);
+	p->dev->ops->gate(
+		p->dev,
+		&(struct fr_gate){
+			.gate = b->g, .up = b->u, .y = b->g, .rows = rows, .cols = l->gate.rows, .phase = p->c->phase});
 }
 
 static void attention(const struct pass *p, int i)
@@ -110,14 +177,11 @@ static void layer(const struct pass *p, int i)
 	tap(p, "layer.%d.k", i, b->k, d->kv_heads * d->head_dim);
 	tap(p, "layer.%d.v", i, b->v, d->kv_heads * d->head_dim);
 	attention(p, i);
-	add(p, b->a, &l->o, "layer.%d.attn_out", i);
+	add(p, b->a, &l->o, &l->lora[FR_LORA_O], "layer.%d.attn_out", i);
 	norm(p, b->x, l->norm2, b->h, rows);
 	tap(p, "layer.%d.mlp_in", i, b->h, d->dim);
-	p->dev->ops->glu(
-		p->dev,
-		&(struct fr_glu){
-			.x = b->h, .gate = l->gate, .up = l->up, .y = b->g, .rows = rows, .phase = p->c->phase});
-	add(p, b->g, &l->down, "layer.%d.mlp_out", i);
+	gate(p, l);
+	add(p, b->g, &l->down, &l->lora[FR_LORA_DOWN], "layer.%d.mlp_out", i);
 	tap(p, "layer.%d", i, b->x, d->dim);
 }
 

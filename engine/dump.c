@@ -71,17 +71,43 @@ __attribute__((format(printf, 6, 7))) static void add2(struct dump *d, enum stag
 	add(d, stage, FR_F32, only_on_request, name, 2, (int64_t[]){rows, cols});
 }
 
+/* heads maps, each [rows, rows] */
+static void add_maps(struct dump *d, const char *role, const char *what, int64_t heads, int64_t rows)
+{
+	char name[96];
+
+	snprintf(name, sizeof name, "%s.%s", role, what);
+	add(d, STAGE_VISION, FR_F32, 0, name, 3, (int64_t[]){heads, rows, rows});
+}
+
+/* maps: the attention of so many heads goes by as well. */
 static void add_layer(struct dump *d, enum stage stage, const char *role, int i, int64_t rows, int64_t dim, int64_t q,
-		      int64_t kv)
+		      int64_t kv, int64_t maps)
 {
 	add2(d, stage, 1, rows, dim, "%s.layer.%d.attn_in", role, i);
 	add2(d, stage, 1, rows, q, "%s.layer.%d.q", role, i);
 	add2(d, stage, 1, rows, kv, "%s.layer.%d.k", role, i);
 	add2(d, stage, 1, rows, kv, "%s.layer.%d.v", role, i);
+	if (maps)
+		add_maps(d, role, "attention", maps, rows);
 	add2(d, stage, 1, rows, dim, "%s.layer.%d.attn_out", role, i);
 	add2(d, stage, 1, rows, dim, "%s.layer.%d.mlp_in", role, i);
 	add2(d, stage, 1, rows, dim, "%s.layer.%d.mlp_out", role, i);
 	add2(d, stage, 0, rows, dim, "%s.layer.%d", role, i);
+}
+
+static void add_branch(struct dump *d, const struct fr_vit_desc *v)
+{
+	const struct fr_model_desc *m = &d->s->model->desc;
+	const int64_t n = m->n_image;
+	const int two = m->n_branch > 1;
+
+	add2(d, STAGE_VISION, 0, 1 + n, v->dim, "%s.embed", v->role);
+	for (int i = 0; i < v->run; i++)
+		add_layer(d, STAGE_VISION, v->role, i, 1 + n, v->dim, v->dim, v->dim,
+			  v->maps && i == v->run - 1 ? v->heads : 0);
+	add2(d, STAGE_VISION, 0, n, v->dim, "%s.features", v->role);
+	add2(d, STAGE_VISION, 0, n, m->text.dim, "%s%sprojector.out", two ? v->role : "", two ? "." : "");
 }
 
 static void add_all(struct dump *d)
@@ -94,19 +120,16 @@ static void add_all(struct dump *d)
 	if (!d->o->pixels_file)
 		add(d, STAGE_IMAGE, FR_U8, 0, "pixels.u8", 3, (int64_t[]){side, side, 3});
 	add(d, STAGE_IMAGE, FR_F32, 0, "pixels", 3, (int64_t[]){3, side, side});
-	for (int b = 0; b < m->n_branch; b++) {
-		const struct fr_vit_desc *v = &m->vit[b];
-		add2(d, STAGE_VISION, 0, 1 + m->n_image, v->dim, "%s.embed", v->role);
-		for (int i = 0; i < v->run; i++)
-			add_layer(d, STAGE_VISION, v->role, i, 1 + m->n_image, v->dim, v->dim, v->dim);
-		add2(d, STAGE_VISION, 0, m->n_image, v->dim, "%s.features", v->role);
-		add2(d, STAGE_VISION, 0, m->n_image, t->dim, "%s%sprojector.out", m->n_branch > 1 ? v->role : "",
-		     m->n_branch > 1 ? "." : "");
+	for (int b = 0; b < m->n_branch; b++)
+		add_branch(d, &m->vit[b]);
+	if (m->fusion.heads) {
+		add_maps(d, "fusion", "bias", m->fusion.heads, m->n_image);
+		add2(d, STAGE_VISION, 0, m->n_image, t->dim, "fusion.out");
 	}
 	add2(d, STAGE_DECODER, 0, n, t->dim, "decoder.embed");
 	for (int i = 0; i < t->layers; i++)
 		add_layer(d, STAGE_DECODER, "decoder", i, n, t->dim, (int64_t)t->heads * t->head_dim,
-			  (int64_t)t->kv_heads * t->head_dim);
+			  (int64_t)t->kv_heads * t->head_dim, 0);
 	add2(d, STAGE_DECODER, 0, n, t->dim, "decoder.norm");
 	add1(d, STAGE_DECODER, FR_F32, "logits", t->vocab);
 	if (d->o->max_tokens > 0) {

@@ -55,13 +55,18 @@ static int fill_defaults(struct fr_session *s, struct fr_error *err)
 static int count_positions(struct fr_session *s, struct fr_error *err)
 {
 	const struct fr_text_desc *t = &s->model->desc.text;
-	const int fixed = s->n_prompt + s->model->n_opening;
+	const int fixed = s->n_prompt + s->model->n_opening, most = s->model->desc.prompt.max_prompt;
 	const int64_t all = (int64_t)fixed + (s->o.verdict_only ? 0 : s->o.max_tokens);
 
 	if (fixed > t->max_pos)
 		return fr_fail(err, FR_E_USAGE,
 			       "the prompt takes %d positions with the image and the opening, the model has %d", fixed,
 			       t->max_pos);
+	if (most && s->n_prompt > most)
+		return fr_fail(err, FR_E_USAGE,
+			       "the prompt takes %d positions with the image, the model was trained on %d at most "
+			       "(tokenizer_model_max_length), where the authors' code cuts it off",
+			       s->n_prompt, most);
 	s->kv.max_pos = all < t->max_pos ? (int)all : t->max_pos;
 	return 0;
 }
@@ -115,13 +120,15 @@ static void plan_vision(struct fr_session *s)
 {
 	const struct fr_model_desc *d = &s->model->desc;
 	const size_t images = (size_t)s->together, rows = 1 + (size_t)d->n_image;
-	size_t dim = 0, mlp = (size_t)d->n_image * (size_t)d->proj_dim;
+	size_t dim = 0, mlp = (size_t)d->n_image * (size_t)d->proj_dim, maps = 0;
 
 	for (int i = 0; i < d->n_branch; i++) {
 		if ((size_t)d->vit[i].dim > dim)
 			dim = (size_t)d->vit[i].dim;
 		if (rows * (size_t)d->vit[i].ffn > mlp)
 			mlp = rows * (size_t)d->vit[i].ffn;
+		if (d->vit[i].maps)
+			maps = (size_t)d->vit[i].heads;
 	}
 	fr_plan_add(&s->plan, "vision.x", &s->vb.x, FR_F32, images * rows, dim, FR_LIVE_VISION);
 	fr_plan_add(&s->plan, "vision.h", &s->vb.h, FR_F32, images * rows, dim, FR_LIVE_VISION);
@@ -130,6 +137,29 @@ static void plan_vision(struct fr_session *s)
 	fr_plan_add(&s->plan, "vision.v", &s->vb.v, FR_F32, images * rows, dim, FR_LIVE_VISION);
 	fr_plan_add(&s->plan, "vision.a", &s->vb.a, FR_F32, images * rows, dim, FR_LIVE_VISION);
 	fr_plan_add(&s->plan, "vision.mlp", &s->vb.m, FR_F32, images, mlp, FR_LIVE_VISION);
+	if (s->o.heat)
+		fr_plan_add(&s->plan, "vision.heat", &s->vb.heat, FR_F32, images * (size_t)d->vit[d->look].heads, rows,
+			    FR_LIVE_VISION);
+	if (maps)
+		fr_plan_add(&s->plan, "vision.map", &s->vb.map, FR_F32, images * maps * rows, rows, FR_LIVE_BRANCHES);
+}
+
+/* What the second branch leaves, and what the fusion works in; nothing where there is one branch. */
+static void plan_fusion(struct fr_session *s)
+{
+	const struct fr_model_desc *d = &s->model->desc;
+	const size_t images = (size_t)s->together, n = (size_t)d->n_image, heads = (size_t)d->fusion.heads,
+		     dim = (size_t)d->text.dim;
+
+	if (!heads)
+		return;
+	fr_plan_add(&s->plan, "fusion.kv", &s->fb.kv, FR_F32, images * n, dim, FR_LIVE_BRANCHES);
+	fr_plan_add(&s->plan, "fusion.bias", &s->fb.bias, FR_F32, images * heads * n, n, FR_LIVE_FUSION);
+	fr_plan_add(&s->plan, "fusion.q", &s->fb.q, FR_F32, images * n, dim, FR_LIVE_FUSION);
+	fr_plan_add(&s->plan, "fusion.k", &s->fb.k, FR_F32, images * n, dim, FR_LIVE_FUSION);
+	fr_plan_add(&s->plan, "fusion.v", &s->fb.v, FR_F32, images * n, dim, FR_LIVE_FUSION);
+	fr_plan_add(&s->plan, "fusion.a", &s->fb.a, FR_F32, images * n, dim, FR_LIVE_FUSION);
+	fr_plan_add(&s->plan, "fusion.ffn", &s->fb.m, FR_F32, images * n, (size_t)d->fusion.ffn, FR_LIVE_FFN);
 }
 
 static void plan_decoder(struct fr_session *s)
@@ -145,6 +175,11 @@ static void plan_decoder(struct fr_session *s)
 	fr_plan_add(&s->plan, "decoder.k", &s->tb.k, FR_F32, rows, kv, FR_LIVE_DECODER);
 	fr_plan_add(&s->plan, "decoder.v", &s->tb.v, FR_F32, rows, kv, FR_LIVE_DECODER);
 	fr_plan_add(&s->plan, "decoder.glu", &s->tb.g, FR_F32, rows, (size_t)t->ffn, FR_LIVE_DECODER);
+	if (t->lora & (1u << FR_LORA_GATE | 1u << FR_LORA_UP))
+		fr_plan_add(&s->plan, "decoder.up", &s->tb.u, FR_F32, rows, (size_t)t->ffn, FR_LIVE_DECODER);
+	if (t->lora)
+		fr_plan_add(&s->plan, "decoder.lora", &s->tb.t, FR_F32, rows, FR_MAX_ALSO * (size_t)t->lora_rank,
+			    FR_LIVE_DECODER);
 	fr_plan_add(&s->plan, "logits", &s->tb.logits, FR_F32, (size_t)s->logit_rows, (size_t)t->vocab,
 		    FR_LIVE_DECODER);
 }
@@ -153,16 +188,17 @@ static struct fr_limits limits_of(const struct fr_session *s)
 {
 	const struct fr_model_desc *d = &s->model->desc;
 	const struct fr_text_desc *t = &d->text;
-	const struct fr_fusion_desc *f = &d->fusion;
+	const int widest = max(max(max(t->dim, t->ffn), max(t->heads * t->head_dim, d->proj_dim)),
+			       max(d->fusion.ffn, t->lora_rank));
 	struct fr_limits l = {.rows = max(s->rows_max, s->together * (1 + d->n_image)),
 			      .decode_rows = s->o.batch,
-			      .cols = max(max(t->dim, max(t->ffn, f->ffn)), max(t->heads * t->head_dim, d->proj_dim)),
-			      .outs = max(max(t->dim, max(t->ffn, f->ffn)), max(t->heads * t->head_dim, d->proj_dim)),
+			      .cols = widest,
+			      .outs = widest,
 			      .heads = t->heads,
 			      .head_dim = t->head_dim,
 			      .max_pos = max(s->kv.max_pos, 1 + d->n_image),
 			      .vocab = t->vocab,
-			      .dense = f->heads ? t->dim : 0};
+			      .dense = d->fusion.heads ? t->dim : 0};
 
 	for (int i = 0; i < d->n_branch; i++) {
 		const struct fr_vit_desc *v = &d->vit[i];
@@ -186,6 +222,7 @@ static void size_up(struct fr_session *s, const struct fr_session_force *force)
 	s->plan.n = 0;
 	plan_session(s);
 	plan_vision(s);
+	plan_fusion(s);
 	plan_decoder(s);
 	s->limits = limits_of(s);
 	if (s->dev->ops->work_bytes)

@@ -87,6 +87,32 @@ static int walk_vit(struct walk *w, const struct fr_vit_desc *d, const struct fr
 	return proj(w, &p->l2_w, &p->l2_b, &v->l2);
 }
 
+static int walk_fusion(struct walk *w, const struct fr_fusion_weights *t, struct fr_fusion *f)
+{
+	FR_TRY(vec(w, &t->bias1_w, &f->bias1_w));
+	FR_TRY(vec(w, &t->bias1_b, &f->bias1_b));
+	FR_TRY(vec(w, &t->bias2_w, &f->bias2_w));
+	FR_TRY(vec(w, &t->bias2_b, &f->bias2_b));
+	FR_TRY(proj(w, &t->q_w, &t->q_b, &f->q));
+	FR_TRY(proj(w, &t->k_w, &t->k_b, &f->k));
+	FR_TRY(proj(w, &t->v_w, &t->v_b, &f->v));
+	FR_TRY(proj(w, &t->o_w, &t->o_b, &f->o));
+	FR_TRY(vec(w, &t->norm1_w, &f->norm1_w));
+	FR_TRY(vec(w, &t->norm1_b, &f->norm1_b));
+	FR_TRY(proj(w, &t->fc1_w, &t->fc1_b, &f->fc1));
+	FR_TRY(proj(w, &t->fc2_w, &t->fc2_b, &f->fc2));
+	FR_TRY(vec(w, &t->norm2_w, &f->norm2_w));
+	return vec(w, &t->norm2_b, &f->norm2_b);
+}
+
+static int walk_lora(struct walk *w, const struct fr_lora_weights *t, struct fr_lora_mat *l)
+{
+	if (!t->a.data)
+		return 0;
+	FR_TRY(mat(w, &t->a, &l->a));
+	return mat(w, &t->b, &l->b);
+}
+
 static int walk_text_layer(struct walk *w, const struct fr_text_layer_weights *t, struct fr_text_layer *l)
 {
 	FR_TRY(vec(w, &t->norm1, &l->norm1));
@@ -97,7 +123,33 @@ static int walk_text_layer(struct walk *w, const struct fr_text_layer_weights *t
 	FR_TRY(mat(w, &t->o, &l->o));
 	FR_TRY(mat(w, &t->gate, &l->gate));
 	FR_TRY(mat(w, &t->up, &l->up));
-	return mat(w, &t->down, &l->down);
+	FR_TRY(mat(w, &t->down, &l->down));
+	for (int i = 0; i < FR_LORAS; i++)
+		FR_TRY(walk_lora(w, &t->lora[i], &l->lora[i]));
+	return 0;
+}
+
+/* One number as a vector, for operations that scale each output by its own. */
+static int walk_lora_scale(struct walk *w, const struct fr_text_desc *d, const float **out)
+{
+	const int q = d->heads * d->head_dim, most = d->ffn > d->dim ? d->ffn : d->dim, n = q > most ? q : most;
+	float *values = malloc((size_t)n * sizeof *values);
+	const struct fr_tensor t = {.name = "lora_scale",
+				    .file = "",
+				    .dtype = FR_F32,
+				    .ndim = 1,
+				    .shape = {n},
+				    .data = values,
+				    .bytes = (size_t)n * sizeof *values};
+	int rc;
+
+	if (!values)
+		return fr_fail(w->err, FR_E_MEMORY, "no memory for a vector of %d items", n);
+	for (int i = 0; i < n; i++)
+		values[i] = (float)d->lora_scale;
+	rc = vec(w, &t, out);
+	free(values);
+	return rc;
 }
 
 static void set_home(struct walk *w, enum fr_home home)
@@ -118,6 +170,8 @@ static int walk_text(struct walk *w, const struct fr_text_desc *d, const struct 
 	else
 		FR_TRY(mat(w, &t->lm_head, &text->lm_head));
 	FR_TRY(vec(w, &t->norm, &text->norm));
+	if (d->lora_rank)
+		FR_TRY(walk_lora_scale(w, d, &text->lora_scale));
 	for (int i = 0; i < d->layers; i++) {
 		if (i == device_layers)
 			set_home(w, FR_HOME_HOST);
@@ -132,6 +186,8 @@ static int walk_all(struct walk *w, const struct fr_model_desc *d, const struct 
 {
 	for (int i = 0; i < d->n_branch; i++)
 		FR_TRY(walk_vit(w, &d->vit[i], &t->vit[i], &t->proj[i], &net->vit[i]));
+	if (d->fusion.heads)
+		FR_TRY(walk_fusion(w, &t->fusion, &net->fusion));
 	return walk_text(w, &d->text, t, device_layers, &net->text);
 }
 
@@ -156,7 +212,8 @@ int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_de
 
 struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *t, int device_layers)
 {
-	struct walk w = {.dev = NULL};
+	struct fr_error unsaid;
+	struct walk w = {.err = &unsaid};
 	struct fr_net unkept = {.d = d};
 
 	walk_all(&w, d, t, device_layers, &unkept);

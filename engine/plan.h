@@ -1,12 +1,21 @@
 /* The memory plan: a table of buffers, one block per device, nothing taken afterwards.
  *
- * Buffers of the vision stage and of the decoder stage are never alive together, so they lie over each other. */
+ * A call to the device is one stage after another, and a buffer is alive in some of them. Two that are never alive
+ * together may lie over each other. */
 #ifndef FR_ENGINE_PLAN_H
 #define FR_ENGINE_PLAN_H
 
 #include "../kernels/ops.h"
 
-enum fr_lifetime { FR_LIVE_SESSION, FR_LIVE_VISION, FR_LIVE_DECODER, FR_LIFETIMES };
+enum fr_lifetime {
+	FR_LIVE_SESSION,  /* always */
+	FR_LIVE_VISION,   /* inside one encoder */
+	FR_LIVE_BRANCHES, /* from an encoder to where the branches are joined */
+	FR_LIVE_FUSION,   /* the joining attention */
+	FR_LIVE_FFN,      /* the network behind it */
+	FR_LIVE_DECODER,
+	FR_LIFETIMES
+};
 
 struct fr_buffer {
 	const char *name;
@@ -16,7 +25,7 @@ struct fr_buffer {
 	enum fr_lifetime live;
 	size_t offset, bytes; /* filled by the plan */
 };
-#define FR_MAX_BUFFERS 32
+#define FR_MAX_BUFFERS 48
 struct fr_plan {
 	struct fr_buffer at[FR_MAX_BUFFERS];
 	int n;

@@ -31,7 +31,12 @@ static int take_host(struct fr_session *s, struct fr_error *err)
 	s->picked = calloc(logits, sizeof *s->picked);
 	s->sampled = calloc((size_t)s->together, sizeof *s->sampled);
 	s->labels = calloc((size_t)s->together, sizeof *s->labels);
-	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->labels)
+	if (s->o.heat) {
+		s->heat = calloc((size_t)s->together * (size_t)s->model->desc.n_image, sizeof *s->heat);
+		s->heads = calloc(1, fr_plan_bytes(&s->plan, &s->vb.heat));
+	}
+	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->labels ||
+	    (s->o.heat && (!s->heat || !s->heads)))
 		return fr_fail(err, FR_E_MEMORY, "no memory for the session's host buffers");
 	return fr_intake_new(slots,
 			     !s->ahead	    ? 0
@@ -154,6 +159,8 @@ void fr_session_close(struct fr_session *s)
 	free(s->picked);
 	free(s->sampled);
 	free(s->labels);
+	free(s->heads);
+	free(s->heat);
 }
 
 void fr_session_free(struct fr_session *s)
@@ -175,16 +182,41 @@ static int finish(struct fr_session *s, double start, double *ms, struct fr_erro
 	return 0;
 }
 
+/* s->heads [n, heads, 1 + n_image], row 0 of the class token -> s->heat: the mean over the heads, the class token's own
+ * share left out. */
+static void average_heads(struct fr_session *s, int n)
+{
+	const struct fr_model_desc *d = &s->model->desc;
+	const size_t heads = (size_t)d->vit[d->look].heads, patches = (size_t)d->n_image;
+
+	for (size_t i = 0; i < (size_t)n; i++)
+		for (size_t at = 0; at < patches; at++) {
+			float sum = 0;
+			for (size_t h = 0; h < heads; h++)
+				sum += s->heads[(i * heads + h) * (1 + patches) + 1 + at];
+			s->heat[i * patches + at] = sum / (float)heads;
+		}
+}
+
 int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, int n, struct fr_error *err)
 {
-	const size_t side = (size_t)s->model->desc.image.crop, items = 3 * side * side;
+	const struct fr_model_desc *d = &s->model->desc;
+	const size_t side = (size_t)d->image.crop, items = 3 * side * side, together = (size_t)s->together;
 	const double start = fr_now_ms();
 
 	for (int i = 0; i < n; i++)
 		s->dev->ops->put(s->dev, s->pixels + (size_t)i * items, pics[i]->pixels, items * sizeof(float));
-	for (int i = 0; i < s->model->desc.n_branch; i++)
-		fr_vit_forward(&s->net, i, s->dev, &s->vb, s->pixels, n, s->images, s->tap);
-	return finish(s, start, &s->ms_vision, err);
+	for (int i = 0; i < d->n_branch; i++)
+		fr_vit_forward(&s->net, i, s->dev, &s->vb, s->pixels, n, i ? s->fb.kv : s->images, s->tap);
+	if (s->heat) /* before the fusion takes its place */
+		s->dev->ops->get(s->dev, s->heads, s->vb.heat,
+				 fr_plan_bytes(&s->plan, &s->vb.heat) / together * (size_t)n);
+	if (d->fusion.heads)
+		fr_fusion_forward(&s->net, s->dev, &s->fb, s->vb.map, n, s->images, s->tap);
+	FR_TRY(finish(s, start, &s->ms_vision, err));
+	if (s->heat)
+		average_heads(s, n);
+	return 0;
 }
 
 static void pick(struct fr_session *s, size_t row, int rows, const struct fr_sampler *sampler, const double *draw,
@@ -266,6 +298,16 @@ int fr_session_step(struct fr_session *s, int n, struct fr_error *err)
 			ops->step_end(s->dev);
 	}
 	return finish(s, start, &s->ms_text, err);
+}
+
+int fr_session_labels(struct fr_session *s, int row, float out[2], struct fr_error *err)
+{
+	const struct fr_model *m = s->model;
+	const float *logits = s->tb.logits + (size_t)row * (size_t)m->desc.text.vocab;
+
+	s->dev->ops->get(s->dev, &out[0], logits + m->real_id, sizeof *out);
+	s->dev->ops->get(s->dev, &out[1], logits + m->fake_id, sizeof *out);
+	return s->dev->ops->sync(s->dev, err);
 }
 
 int fr_session_logits(struct fr_session *s, int first, int n, float *logits, struct fr_error *err)

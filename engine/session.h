@@ -25,6 +25,7 @@ struct fr_session {
 	struct fr_needs needs;
 	struct fr_limits limits;   /* of the calls to the device */
 	struct fr_vit_buffers vb;
+	struct fr_fusion_buffers fb;
 	struct fr_text_buffers tb;
 	struct fr_kv kv;
 	int together;              /* images that are seen and prefilled in one call, at most */
@@ -49,6 +50,7 @@ struct fr_session {
 	int32_t *sampled;          /* [together]: the token sampled at the first logit row of each prefilled sequence */
 	float *heat;               /* [together, n_image]: of the last pictures seen, the class token's attention to each patch
 				      in the last layer that runs of branch desc.look, mean over heads; NULL: not asked for */
+	float *heads;              /* [together, heads, 1 + n_image]: what heat is made of */
 	float (*labels)[2];        /* [together]: logits of real and fake at the last row of each prefilled sequence */
 	struct fr_intake *intake;  /* together + ahead pictures */
 	struct fr_tap *tap;        /* NULL but while dumping */
@@ -65,7 +67,7 @@ struct fr_session_force {
 int fr_session_open(const struct fr_model *model, const struct fr_session_opts *opts,
 		    const struct fr_session_force *force, struct fr_session **out, struct fr_error *err);
 
-/* n pictures, at most `together` -> image rows, for branch 0.. of the model. */
+/* n pictures, at most `together` -> image rows; with opts.heat, s->heat. */
 int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, int n, struct fr_error *err);
 /* Rows from .. to-1 of prompt + opening into each of n sequences, the i-th with the i-th picture seen. Afterwards
  * s->picked holds the greedy choice at the last n_logits rows of each, s->labels the label logits at the very last, and

@@ -5,7 +5,8 @@
  *   features = rows 1.. of x (the class token is dropped, no final norm);  rows = l2(act(l1(features)))
  *
  * Several images go through together, their rows one after the other; only attention and the class rows tell them
- * apart.
+ * apart. The softmax of the last layer that runs is made once more, by itself, where a fusion or a map of evidence
+ * needs it: attention never has it in memory.
  *
  * The surprise: the last layer of CLIP never runs, since the features are those of layer -2. */
 #include "net.h"
@@ -16,7 +17,8 @@ struct pass {
 	const struct fr_vit_buffers *b;
 	struct fr_tap *tap;
 	int images;
-	int rows; /* of one image: class token and patches */
+	int rows;    /* of one image: class token and patches */
+	float *heat; /* b->heat where this branch is the one looked at */
 };
 
 static void norm(const struct pass *p, const float *x, const float *w, const float *bias, float *y)
@@ -82,6 +84,33 @@ static void project(const struct pass *p, const struct fr_vit_layer *l)
 	p->dev->ops->linear(p->dev, &q);
 }
 
+/* The attention of the first `rows` rows of each image to all rows: map [images, heads, rows, p->rows]. */
+static void look(const struct pass *p, int rows, float *map)
+{
+	const struct fr_vit_desc *d = p->v->d;
+
+	p->dev->ops->attn_map(p->dev, &(struct fr_attn_map){.q = p->b->q,
+							    .q_rows = p->rows,
+							    .rows = rows,
+							    .k = p->b->k,
+							    .items = p->images,
+							    .kv_rows = p->rows,
+							    .heads = d->heads,
+							    .head_dim = d->dim / d->heads,
+							    .scale = fr_attn_scale(d->dim / d->heads),
+							    .map = map});
+}
+
+static void look_last(const struct pass *p)
+{
+	if (p->v->d->maps) {
+		look(p, p->rows, p->b->map);
+		tap(p, "attention", 0, p->b->map, p->v->d->heads * p->rows);
+	}
+	if (p->heat)
+		look(p, 1, p->heat);
+}
+
 static void layer(const struct pass *p, int i)
 {
 	const struct fr_vit_layer *l = &p->v->layer[i];
@@ -95,6 +124,8 @@ static void layer(const struct pass *p, int i)
 	tap(p, "layer.%d.q", i, b->q, d->dim);
 	tap(p, "layer.%d.k", i, b->k, d->dim);
 	tap(p, "layer.%d.v", i, b->v, d->dim);
+	if (i == d->run - 1)
+		look_last(p);
 	p->dev->ops->attn(p->dev, &(struct fr_attn){.q = b->q,
 						    .y = b->a,
 						    .items = p->images,
@@ -137,7 +168,13 @@ void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, co
 		    const float *pixels, int images, float *rows, struct fr_tap *sink)
 {
 	const struct fr_vit *v = &net->vit[branch];
-	struct pass p = {.v = v, .dev = dev, .b = b, .tap = sink, .images = images, .rows = 1 + net->d->n_image};
+	struct pass p = {.v = v,
+			 .dev = dev,
+			 .b = b,
+			 .tap = sink,
+			 .images = images,
+			 .rows = 1 + net->d->n_image,
+			 .heat = branch == net->d->look ? b->heat : NULL};
 
 	dev->ops->patch(dev, &(struct fr_patch){.pixels = pixels,
 						.images = images,
