@@ -45,7 +45,8 @@ static void store(enum fr_dtype dtype, void *to, size_t i, float v)
 	memcpy((char *)to + 2 * i, &h, 2);
 }
 
-static const char *const op_names[] = {"linear", "glu", "norm", "patch", "embed", "rope", "attn", "pick"};
+static const char *const op_names[] = {"linear", "glu",	 "norm",     "patch",	 "embed", "rope",
+				       "attn",	 "pick", "attn_map", "map_bias", "gate"};
 
 __attribute__((format(printf, 3, 4))) static void append(char *buf, size_t size, const char *format, ...)
 {
@@ -59,7 +60,7 @@ __attribute__((format(printf, 3, 4))) static void append(char *buf, size_t size,
 
 static void name_matrix(const struct fr_check_case *c, char *buf, size_t size)
 {
-	static const char *const acts[] = {"", "_quickgelu", "_gelu", "_silu"};
+	static const char *const acts[] = {"", "_quickgelu", "_gelu", "_silu", "_relu"};
 
 	append(buf, size, "%s_%s/m%d_n%d_k%d%s", c->phase == FR_DECODE ? "_decode" : "", fr_dtypes[c->dtype].name, c->m,
 	       c->n, c->k, c->op == FR_CHECK_LINEAR ? acts[c->act] : "");
@@ -67,8 +68,8 @@ static void name_matrix(const struct fr_check_case *c, char *buf, size_t size)
 
 char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 {
-	static const char *const with[] = {"_bias",    "_scale", "_residual", "_inplace",
-					   "_strided", "",	 "_odd",      "_sampled", "_large"};
+	static const char *const with[] = {"_bias", "_scale", "_residual", "_inplace", "_strided",
+					   "",	    "_odd",   "_sampled",  "_large"};
 
 	snprintf(buf, size, "%s", op_names[c->op]);
 	switch (c->op) {
@@ -87,6 +88,15 @@ char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 		append(buf, size, "/m%d_n%d", c->m, c->n);
 		if (c->with & FR_SAMPLED)
 			append(buf, size, "_top%d", c->k);
+		break;
+	case FR_CHECK_ATTN_MAP:
+		append(buf, size, "/m%d_of%d_kv%d_h%d_hd%d", c->m, c->n, c->kv_len, c->heads, c->head_dim);
+		break;
+	case FR_CHECK_MAP_BIAS:
+		append(buf, size, "/n%d_h%d_mid%d", c->n, c->heads, c->k);
+		break;
+	case FR_CHECK_GATE:
+		append(buf, size, "/m%d_n%d", c->m, c->n);
 		break;
 	case FR_CHECK_ROPE:
 	case FR_CHECK_ATTN:
@@ -340,10 +350,61 @@ static int make_pick(struct fr_check *ck, uint64_t *seed)
 	return 0;
 }
 
+/* The rows beyond the first m are poison: they must not be read. */
+static int make_attn_map(struct fr_check *ck, uint64_t *seed)
+{
+	const struct fr_check_case *c = &ck->c;
+	size_t row = (size_t)c->heads * (size_t)c->head_dim, images = c->images ? (size_t)c->images : 1;
+	size_t n = (size_t)c->n, m = (size_t)c->m, keys = (size_t)c->kv_len;
+
+	if (add_slot(ck, FR_SLOT_X, images * n * row, 6, seed) ||
+	    add_slot(ck, FR_SLOT_K, images * keys * row, 1, seed) ||
+	    add_slot(ck, FR_SLOT_Y, images * (size_t)c->heads * m * keys, 0, seed))
+		return -1;
+	for (size_t i = 0; i < images; i++)
+		memset((float *)ck->slot[FR_SLOT_X].host + (i * n + m) * row, POISON, (n - m) * row * sizeof(float));
+	return 0;
+}
+
+/* A map of values in [0, 1), the class token's row and column poison. */
+static int make_map_bias(struct fr_check *ck, uint64_t *seed)
+{
+	const struct fr_check_case *c = &ck->c;
+	size_t side = (size_t)c->n + 1, heads = (size_t)c->heads, mid = (size_t)c->k;
+	size_t maps = (c->images ? (size_t)c->images : 1) * heads;
+	float *map;
+
+	if (add_slot(ck, FR_SLOT_X, maps * side * side, 1, seed) ||
+	    add_slot(ck, FR_SLOT_SCALE, mid * heads, 0.5f, seed) || add_slot(ck, FR_SLOT_BIAS, mid, 1, seed) ||
+	    add_slot(ck, FR_SLOT_K, heads * mid, 0.5f, seed) || add_slot(ck, FR_SLOT_ADD, heads, 1, seed) ||
+	    add_slot(ck, FR_SLOT_Y, maps * (side - 1) * (side - 1), 0, seed))
+		return -1;
+	map = ck->slot[FR_SLOT_X].host;
+	for (size_t i = 0; i < maps * side * side; i++) {
+		size_t r = i / side % side, col = i % side;
+
+		map[i] = fabsf(map[i]) * fabsf(map[i]); /* most are small, as in a softmax */
+		if (r == 0 || col == 0)
+			memset(&map[i], POISON, sizeof *map);
+	}
+	return 0;
+}
+
+static int make_gate(struct fr_check *ck, uint64_t *seed)
+{
+	const struct fr_check_case *c = &ck->c;
+	size_t n = (size_t)c->m * (size_t)c->n;
+	int in_place = (c->with & FR_IN_PLACE) != 0;
+
+	return add_slot(ck, FR_SLOT_ADD, n, 3, seed) || add_slot(ck, FR_SLOT_Y, n, in_place ? 8.0f : 0.0f, seed) ||
+	       (!in_place && add_slot(ck, FR_SLOT_X, n, 8, seed));
+}
+
 int fr_check_new(const struct fr_check_case *c, uint64_t seed, struct fr_check **out, struct fr_error *err)
 {
-	static int (*const make[])(struct fr_check *, uint64_t *) = {make_linear, make_linear, make_norm, make_patch,
-								     make_embed,  make_rope,   make_attn, make_pick};
+	static int (*const make[])(struct fr_check *, uint64_t *) = {
+		make_linear, make_linear, make_norm,	 make_patch,	make_embed, make_rope,
+		make_attn,   make_pick,	  make_attn_map, make_map_bias, make_gate};
 	struct fr_check *ck = calloc(1, sizeof *ck);
 	char name[128];
 

@@ -16,13 +16,16 @@ enum fr_check_op {
 	FR_CHECK_EMBED,
 	FR_CHECK_ROPE,
 	FR_CHECK_ATTN,
-	FR_CHECK_PICK
+	FR_CHECK_PICK,
+	FR_CHECK_ATTN_MAP,
+	FR_CHECK_MAP_BIAS,
+	FR_CHECK_GATE
 };
 enum {
 	FR_WITH_BIAS = 1,     /* linear, norm (LayerNorm), patch, dense attn */
 	FR_WITH_SCALE = 2,    /* linear */
 	FR_WITH_RESIDUAL = 4, /* linear */
-	FR_IN_PLACE = 8,      /* linear: residual is y; norm: x is y */
+	FR_IN_PLACE = 8,      /* linear: residual is y; norm: x is y; gate: gate is y */
 	FR_STRIDED = 16,      /* linear: x_stride is 5 more than the columns */
 	FR_DENSE = 32,	      /* attn: dense keys instead of a KV cache */
 	FR_ODD_WEIGHT = 64,   /* the weights' address is odd: weight() must copy them */
@@ -34,16 +37,17 @@ struct fr_check_case {
 	enum fr_dtype dtype; /* of the weights, or of the KV cache */
 	enum fr_phase phase;
 	int m, n, k;   /* rows, outputs, inputs. norm: m rows of k; embed: m rows of k, vocabulary n; patch: n outputs;
-			  pick: m rows of n, top-k k */
+			  pick: m rows of n, top-k k; attn_map: m of n rows; map_bias: rows and columns n, k channels
+			  between; gate: m rows of n */
 	unsigned with; /* FR_WITH_... */
 	enum fr_act act;
-	int heads, kv_heads, head_dim; /* rope, attn */
+	int heads, kv_heads, head_dim; /* rope, attn, attn_map; map_bias: heads */
 	int seqs, kv_len; /* m rows over seqs sequences, the first ending at kv_len, each later one 37 sooner;
-			     dense: kv_len keys */
+			     dense, attn_map: kv_len keys */
 	int image, patch;
 	int also;   /* linear: that many further products of x, the i-th with fr_check_outs(c, i) outputs, each with its
 		       bias and act but no scale or residual */
-	int images; /* patch, dense attn: that many images; 0: 1 */
+	int images; /* patch, dense attn, attn_map, map_bias: that many images; 0: 1 */
 };
 
 /* Tables of cases, one line each: FR_CASE_MATRIX(LINEAR, PREFILL, BF16, m, n, k, with, act). */
@@ -97,6 +101,20 @@ struct fr_check_case {
 	{                                                                                                              \
 		.op = FR_CHECK_PICK, .m = m_, .n = n_, .k = k_, .with = with_                                          \
 	}
+/* The first m_ of q_rows_ rows' map; the bias from a map, mid_ channels between; the gate. */
+#define FR_CASE_MAP(images_, m_, q_rows_, kv_len_, heads_, head_dim_)                                                  \
+	{                                                                                                              \
+		.op = FR_CHECK_ATTN_MAP, .m = m_, .n = q_rows_, .kv_len = kv_len_, .heads = heads_,                    \
+		.head_dim = head_dim_, .images = images_                                                               \
+	}
+#define FR_CASE_MAP_BIAS(images_, n_, heads_, mid_)                                                                    \
+	{                                                                                                              \
+		.op = FR_CHECK_MAP_BIAS, .m = n_, .n = n_, .k = mid_, .heads = heads_, .images = images_               \
+	}
+#define FR_CASE_GATE(m_, n_, with_)                                                                                    \
+	{                                                                                                              \
+		.op = FR_CHECK_GATE, .m = m_, .n = n_, .with = with_                                                   \
+	}
 
 /* Outputs of the i-th product of a chain: the first has n, the others half of that, as keys and values of grouped heads
  * have. */
@@ -107,13 +125,13 @@ static inline int fr_check_outs(const struct fr_check_case *c, int i)
 
 /* Arrays of a case, by role. */
 enum fr_slot {
-	FR_SLOT_X, /* x, q, pixels, image rows */
-	FR_SLOT_BIAS,
-	FR_SLOT_SCALE, /* scale, norm weight, class token */
-	FR_SLOT_ADD,   /* residual, position table */
+	FR_SLOT_X,     /* x, q, pixels, image rows, map, gate */
+	FR_SLOT_BIAS,  /* map_bias: b1 */
+	FR_SLOT_SCALE, /* scale, norm weight, class token; map_bias: w1 */
+	FR_SLOT_ADD,   /* residual, position table, up; map_bias: b2 */
 	FR_SLOT_COS,
 	FR_SLOT_SIN,
-	FR_SLOT_K,
+	FR_SLOT_K, /* map_bias: w2 */
 	FR_SLOT_V,
 	FR_SLOT_CACHE_K,
 	FR_SLOT_CACHE_V,

@@ -225,10 +225,62 @@ static void call_pick(const struct fr_check_run *run)
 	run->dev->ops->pick(run->dev, &a);
 }
 
+static void call_attn_map(const struct fr_check_run *run)
+{
+	const struct fr_check_case *c = &run->check->c;
+	struct fr_attn_map a = {
+		.q = run->at[FR_SLOT_X],
+		.q_rows = c->n,
+		.rows = c->m,
+		.k = run->at[FR_SLOT_K],
+		.items = c->images,
+		.kv_rows = c->kv_len,
+		.heads = c->heads,
+		.head_dim = c->head_dim,
+		.scale = 1.0f / sqrtf((float)c->head_dim),
+		.map = run->at[FR_SLOT_Y],
+	};
+	run->dev->ops->attn_map(run->dev, &a);
+}
+
+static void call_map_bias(const struct fr_check_run *run)
+{
+	const struct fr_check_case *c = &run->check->c;
+	struct fr_map_bias a = {
+		.map = run->at[FR_SLOT_X],
+		.items = c->images,
+		.heads = c->heads,
+		.mid = c->k,
+		.n = c->n,
+		.offset = 1e-6f,
+		.w1 = run->at[FR_SLOT_SCALE],
+		.b1 = run->at[FR_SLOT_BIAS],
+		.w2 = run->at[FR_SLOT_K],
+		.b2 = run->at[FR_SLOT_ADD],
+		.y = run->at[FR_SLOT_Y],
+	};
+	run->dev->ops->map_bias(run->dev, &a);
+}
+
+static void call_gate(const struct fr_check_run *run)
+{
+	const struct fr_check_case *c = &run->check->c;
+	struct fr_gate a = {
+		.gate = c->with & FR_IN_PLACE ? run->at[FR_SLOT_Y] : run->at[FR_SLOT_X],
+		.up = run->at[FR_SLOT_ADD],
+		.y = run->at[FR_SLOT_Y],
+		.rows = c->m,
+		.cols = c->n,
+		.phase = c->phase,
+	};
+	run->dev->ops->gate(run->dev, &a);
+}
+
 void fr_check_call(const struct fr_check_run *run)
 {
-	static void (*const call[])(const struct fr_check_run *) = {call_linear, call_glu,  call_norm, call_patch,
-								    call_embed,	 call_rope, call_attn, call_pick};
+	static void (*const call[])(const struct fr_check_run *) = {call_linear,   call_glu,	  call_norm, call_patch,
+								    call_embed,	   call_rope,	  call_attn, call_pick,
+								    call_attn_map, call_map_bias, call_gate};
 
 	call[run->check->c.op](run);
 }

@@ -1,4 +1,4 @@
-/* exp, sigmoid, erf and the activations as the forward pass means them: part of the numeric contract (ops.h).
+/* exp, sigmoid, erf, log and the activations as the forward pass means them: part of the numeric contract (ops.h).
  *
  * Every function is a fixed sequence of float32 +, -, *, /, fma and bit operations without branches: `a ? b : c` is a
  * lane select after both sides were computed, so a SIMD lane doing the same sequence gets the same bits. Comparisons
@@ -107,6 +107,45 @@ FR_INLINE float fr_erf(float x)
 	return fr_bits_f32(fr_f32_bits(y) | sign);
 }
 
+#define FR_LOG_FROM 0x3f400000u /* the bits of 0.75, where the mantissa's range begins */
+#define FR_LOG_1 0x1.5555a4p-2f
+#define FR_LOG_2 -0x1.00004p-2f
+#define FR_LOG_3 0x1.9969bp-3f
+#define FR_LOG_4 -0x1.54efdcp-3f
+#define FR_LOG_5 0x1.28847ep-3f
+#define FR_LOG_6 -0x1.0d8a8ep-3f
+#define FR_LOG_7 0x1.ac90b8p-4f
+#define FR_LOG_8 -0x1.7140acp-5f
+
+/* log(x), natural: x = 2^n * m, 0.75 <= m < 1.5:
+ *   t = x < 2^-126 ? x * 2^24 : x;  i = bits(t) - FROM;  e = i >> 23 (arithmetic);  n = e - (x < 2^-126 ? 24 : 0)
+ *   r = bits_f32(bits(t) - (e << 23)) - 1
+ *   p = Horner by fma in r of LOG_8..LOG_1;  w = fma(p, r, -0.5)
+ *   y = fma(n, LN2_HI, r + fma(r * r, w, n * LN2_LO))
+ *   y = x > FLT_MAX ? x : y;  y = x == 0 ? -inf : y;  y = x >= 0 ? y : NaN
+ * Subnormals are exact before the fit, so the error is at most 1.0 ulp over all positive x; log(1) = +0, log(-0) is
+ * -inf, below it there is NaN. */
+FR_INLINE float fr_log(float x)
+{
+	float t = x < 0x1p-126f ? x * 0x1p24f : x;
+	uint32_t e = (uint32_t)((int32_t)(fr_f32_bits(t) - FR_LOG_FROM) >> 23);
+	float n = (float)(int32_t)e - (x < 0x1p-126f ? 24.0f : 0.0f);
+	float r = fr_bits_f32(fr_f32_bits(t) - (e << 23)) - 1.0f;
+	float p = fmaf(FR_LOG_8, r, FR_LOG_7);
+	p = fmaf(p, r, FR_LOG_6);
+	p = fmaf(p, r, FR_LOG_5);
+	p = fmaf(p, r, FR_LOG_4);
+	p = fmaf(p, r, FR_LOG_3);
+	p = fmaf(p, r, FR_LOG_2);
+	p = fmaf(p, r, FR_LOG_1);
+	float w = fmaf(p, r, -0.5f);
+	float y = fmaf(n, FR_EXP_LN2_HI, r + fmaf(r * r, w, n * FR_EXP_LN2_LO));
+	y = x > 0x1.fffffep+127f ? x : y;
+	y = x == 0 ? -INFINITY : y;
+	y = x >= 0 ? y : NAN;
+	return y;
+}
+
 /* x * sigmoid(x): the sigmoid is rounded first */
 FR_INLINE float fr_silu(float x)
 {
@@ -123,6 +162,12 @@ FR_INLINE float fr_gelu(float x)
 	return 0.5f * x * (1.0f + fr_erf(x * 0x1.6a09e6p-1f));
 }
 
+/* x < 0 ? 0 : x, so NaN stays NaN and -0 stays -0 */
+FR_INLINE float fr_relu(float x)
+{
+	return x < 0 ? 0.0f : x;
+}
+
 FR_INLINE float fr_act(enum fr_act act, float x)
 {
 	switch (act) {
@@ -132,6 +177,8 @@ FR_INLINE float fr_act(enum fr_act act, float x)
 		return fr_gelu(x);
 	case FR_ACT_SILU:
 		return fr_silu(x);
+	case FR_ACT_RELU:
+		return fr_relu(x);
 	default:
 		return x;
 	}

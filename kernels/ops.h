@@ -9,8 +9,8 @@
  *                for h = 16, 8, 4, 2, 1: lane[i] += lane[i + h] for i < h; the result is lane[0].
  *   lanesum(a)   the same with lane += a[k].
  *
- * FR_PREFILL matrix products use seq, FR_DECODE ones lane: chosen by phase, never by the number of rows. exp, erf and
- * sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
+ * FR_PREFILL matrix products use seq, FR_DECODE ones lane: chosen by phase, never by the number of rows. exp, erf, log
+ * and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
  *
  * Pointers named x, y, q, k, ... are device memory of the instance (host memory on the CPU); those marked "host" are
  * host memory always. Rows are contiguous unless a stride is named. Operations cannot fail: shapes are the caller's
@@ -144,20 +144,24 @@ struct fr_attn {
 };
 #define FR_ATTN_CHUNK 256
 
-/* The softmax itself, of dense keys, all at once: s_j = seq(q, k_j) * scale; m = max s_j; p_j = exp(s_j - m);
- * map[j] = p_j / lanesum(p). */
+/* The softmax itself, of dense keys. Per item, head and row, over all kv_rows keys at once (no chunks):
+ *   s_j = seq(q, k_j) * scale;  m = max s_j (a NaN is no maximum);  p_j = exp(s_j - m);  map[j] = p_j / lanesum(p)
+ * lanesum counts j from key 0. A NaN in s makes the whole row NaN. head_dim is a multiple of 8, at most 320. The rows
+ * of q beyond the first `rows` are not read. */
 struct fr_attn_map {
 	const float *q;      /* [items, q_rows, heads * head_dim]; the first `rows` of each item are taken */
-	int q_rows, rows;
+	int q_rows, rows;    /* rows <= q_rows */
 	const float *k;      /* [items, kv_rows, heads * head_dim] */
 	int items, kv_rows, heads, head_dim; /* items 0: 1 */
 	float scale;
 	float *map;          /* [items, heads, rows, kv_rows] */
 };
 
-/* What a map of attention adds to other attention: two 1x1 convolutions over its heads, the class token left out.
- *   t[m] = gelu(dot(w1[m, :], log(map[:, 1 + r, 1 + c] + offset)) + b1[m]);  y[h, r, c] = dot(w2[h, :], t) + b2[h]
- * dot is seq. heads <= FR_MAX_MAP_HEADS, mid <= FR_MAX_MAP_MID. */
+/* What a map of attention adds to other attention: two 1x1 convolutions over its heads, the class token left out (its
+ * row and column are not read). At each row r and column c of the rest, each step rounded:
+ *   x[h] = log(map[h, 1 + r, 1 + c] + offset)
+ *   t[m] = gelu(seq(w1[m, :], x) + b1[m]);  y[h, r, c] = seq(w2[h, :], t) + b2[h]
+ * heads <= FR_MAX_MAP_HEADS, mid <= FR_MAX_MAP_MID. */
 struct fr_map_bias {
 	const float *map;    /* [items, heads, 1 + n, 1 + n] */
 	int items, heads, mid, n; /* items 0: 1 */
@@ -169,7 +173,8 @@ struct fr_map_bias {
 #define FR_MAX_MAP_HEADS 64
 #define FR_MAX_MAP_MID 128
 
-/* y = silu(gate) * up, item by item: fr_glu where the two products are no plain ones. */
+/* y = silu(gate) * up, item by item: fr_glu where the two products are no plain ones. Equal sums give
+ * equal bits. */
 struct fr_gate {
 	const float *gate, *up; /* [rows, cols] */
 	float *y;               /* [rows, cols], may be either */

@@ -3,61 +3,17 @@
  * One thread, the plainest loops, sums in exactly the contract's order: when another instance differs, this one is
  * right. fmaf comes from the C library, which rounds it exactly on every machine; everything else that libm offers is
  * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
-#include "host.h"
-#include "math.h"
-#include "ref_round.h"
+#include "ref.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
-#define LANES 32
 #define MAX_HEAD_DIM 320
-
-struct fr_ref {
-	struct fr_host host;
-	float *wide[2]; /* [FR_MAX_COLS] each: a widened row of weights */
-	struct fr_rounds rounds; /* for tests: inputs as another device rounds them */
-};
-
-static float seq_dot(const float *a, const float *b, int n)
-{
-	float acc = 0;
-
-	for (int k = 0; k < n; k++)
-		acc = fmaf(a[k], b[k], acc);
-	return acc;
-}
-
-static float add_lanes(float lane[LANES])
-{
-	for (int h = LANES / 2; h > 0; h /= 2)
-		for (int i = 0; i < h; i++)
-			lane[i] += lane[i + h];
-	return lane[0];
-}
-
-static float lane_dot(const float *a, const float *b, int n)
-{
-	float lane[LANES] = {0};
-
-	for (int k = 0; k < n; k++)
-		lane[k % LANES] = fmaf(a[k], b[k], lane[k % LANES]);
-	return add_lanes(lane);
-}
-
-static float lane_sum(const float *a, int n)
-{
-	float lane[LANES] = {0};
-
-	for (int k = 0; k < n; k++)
-		lane[k % LANES] += a[k];
-	return add_lanes(lane);
-}
 
 static float phase_dot(enum fr_phase phase, const float *a, const float *b, int n)
 {
-	return phase == FR_DECODE ? lane_dot(a, b, n) : seq_dot(a, b, n);
+	return phase == FR_DECODE ? fr_lane_dot(a, b, n) : fr_seq_dot(a, b, n);
 }
 
 /* Row n of w as float32, in wide [w->cols]. */
@@ -122,19 +78,19 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 /* y may be x: every element is read again before it is written. */
 static void layer_norm(const struct fr_norm *a, const float *x, float *y)
 {
-	float lane[LANES] = {0};
-	float mean = lane_sum(x, a->dim) / (float)a->dim, inv;
+	float lane[FR_LANES] = {0};
+	float mean = fr_lane_sum(x, a->dim) / (float)a->dim, inv;
 
 	for (int k = 0; k < a->dim; k++)
-		lane[k % LANES] = fmaf(x[k] - mean, x[k] - mean, lane[k % LANES]);
-	inv = 1.0f / sqrtf(add_lanes(lane) / (float)a->dim + a->eps);
+		lane[k % FR_LANES] = fmaf(x[k] - mean, x[k] - mean, lane[k % FR_LANES]);
+	inv = 1.0f / sqrtf(fr_add_lanes(lane) / (float)a->dim + a->eps);
 	for (int k = 0; k < a->dim; k++)
 		y[k] = fmaf((x[k] - mean) * inv, a->weight[k], a->bias[k]);
 }
 
 static void rms_norm(const struct fr_norm *a, const float *x, float *y)
 {
-	float inv = 1.0f / sqrtf(lane_dot(x, x, a->dim) / (float)a->dim + a->eps);
+	float inv = 1.0f / sqrtf(fr_lane_dot(x, x, a->dim) / (float)a->dim + a->eps);
 
 	for (int k = 0; k < a->dim; k++)
 		y[k] = (x[k] * inv) * a->weight[k];
@@ -319,7 +275,7 @@ static void attend(const struct fr_attn *a, int r, int h)
 		fade = fr_exp(m - top);
 		for (int j = 0; j < n; j++)
 			p[j] = fr_exp(p[j] - top);
-		l = fmaf(l, fade, lane_sum(p, n));
+		l = fmaf(l, fade, fr_lane_sum(p, n));
 		for (int d = 0; d < a->head_dim; d++)
 			o[d] = o[d] * fade;
 		for (int j = 0; j < n; j++) {
@@ -377,6 +333,9 @@ static const struct fr_ops ref_ops = {
 	.norm = ref_norm,
 	.rope = ref_rope,
 	.attn = ref_attn,
+	.attn_map = fr_ref_attn_map,
+	.map_bias = fr_ref_map_bias,
+	.gate = fr_ref_gate,
 	.pick = fr_host_pick,
 	.sync = ref_sync,
 	.close = ref_close,

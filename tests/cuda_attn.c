@@ -4,7 +4,7 @@
  * tiles. */
 #include "../kernels/ref_round.h"
 #include "cuda_test.h"
-#include "kernel_bounds_attn.h"
+#include "kernel_bounds_map.h"
 #include "test.h"
 
 static struct fr_dev *ref, *cuda, *precise;

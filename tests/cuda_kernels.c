@@ -9,7 +9,7 @@
 #include "cuda_rows.h"
 #include "cuda_test.h"
 #include "cuda_host/shim.h"
-#include "kernel_bounds_attn.h"
+#include "kernel_bounds_map.h"
 
 #include <fnmatch.h>
 

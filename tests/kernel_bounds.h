@@ -86,6 +86,8 @@ static inline struct est est_act(enum fr_act act, struct est x)
 
 	if (act == FR_ACT_NONE)
 		return x;
+	if (act == FR_ACT_RELU) /* exact, and brings no two values further apart */
+		return (struct est){x.v < 0 ? 0 : x.v, x.e, x.s};
 	if (act == FR_ACT_GELU) {
 		y = 0.5 * x.v * (1 + erf(x.v * M_SQRT1_2));
 		e = 0.5 * a * 5 * U + 2 * U * fabs(y);

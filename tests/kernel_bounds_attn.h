@@ -178,19 +178,4 @@ static inline void check_attn(const struct fr_check_run *run, const struct party
 	free(w);
 }
 
-/* The tally of a case that has run. */
-static inline struct tally check_bounds(const struct fr_check_run *run, const struct party *p)
-{
-	static void (*const check[])(const struct fr_check_run *, const struct party *, struct tally *) = {
-		check_linear, check_linear, check_norm, check_patch, check_embed, check_rope, check_attn, check_pick};
-	struct tally t = {0};
-
-	check[run->check->c.op](run, p, &t);
-	return t;
-}
-static inline int within_bounds(const struct tally *t)
-{
-	return t->n && !t->nonfinite && t->ratio <= 1 && tally_walk(t) <= 1;
-}
-
 #endif

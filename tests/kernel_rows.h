@@ -119,6 +119,30 @@ static const struct fr_check_case fixed_rows[] = {
 	FR_CASE_PATCHES(3, BF16, 28, 14, 64, BIAS),
 	FR_CASE_PATCHES(2, F16, 30, 7, 33, 0),
 	FR_CASE_PATCHES(2, F32, 14, 14, 3, 0),
+	/* attention as a matrix: all rows, some of them, one; of one and several images */
+	FR_CASE_MAP(0, 230, 577, 577, 2, 64),
+	FR_CASE_MAP(0, 1, 577, 577, 3, 64),
+	FR_CASE_MAP(3, 1, 5, 37, 2, 8),
+	FR_CASE_MAP(2, 115, 120, 130, 1, 320),
+	FR_CASE_MAP(2, 33, 33, 31, 3, 72),
+	FR_CASE_MAP(0, 3, 3, 1, 2, 64),
+	FR_CASE_MAP(0, 1, 1, 1025, 1, 40),
+	/* and what it adds to other attention */
+	FR_CASE_MAP_BIAS(0, 70, 16, 32),
+	FR_CASE_MAP_BIAS(2, 33, 3, 5),
+	FR_CASE_MAP_BIAS(3, 1, 1, 1),
+	FR_CASE_MAP_BIAS(0, 17, 64, 128),
+	FR_CASE_MAP_BIAS(0, 40, 17, 33),
+	FR_CASE_MAP_BIAS(0, 31, 2, 100),
+	/* gates */
+	FR_CASE_GATE(1, 13824, 0),
+	FR_CASE_GATE(33, 1001, INPLACE),
+	FR_CASE_GATE(1, 1, 0),
+	FR_CASE_GATE(7, 43, 0),
+	/* the ends of products that are not above */
+	FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 37, 61, 129, BIAS, RELU),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F32, 5, 40, 100, BIAS | SCALE | RESIDUAL, RELU),
+	FR_CASE_MATRIX(LINEAR, DECODE, F16, 3, 37, 201, BIAS, RELU),
 	/* tokens: ties, rows that are not finite, odd vocabularies */
 	FR_CASE_PICK(1, 1, 0, 0),
 	FR_CASE_PICK(9, 32064, 0, 0),

@@ -2,7 +2,7 @@
  * and with the roundings of the CUDA instance. */
 #include "test.h"
 #include "kernel_rows.h"
-#include "kernel_bounds_attn.h"
+#include "kernel_bounds_map.h"
 
 #include <fnmatch.h>
 

@@ -49,6 +49,8 @@ static void check_errors(void)
 	CHECK("bounded/math/exp", e <= 1.06, "%.3f ulp at %a", e, (double)at);
 	e = scan(fr_erf, erf, -INFINITY, INFINITY, &at);
 	CHECK("bounded/math/erf", e <= 1.02, "%.3f ulp at %a", e, (double)at);
+	e = scan(fr_log, log, 0x1p-149f, 0x1.fffffep+127f, &at);
+	CHECK("bounded/math/log", e <= 1.0, "%.3f ulp at %a", e, (double)at);
 	/* exp's 1.06 ulp reaches the sum with a factor <= 1 (one ulp of exp is at most 2 of the result's after the
 	 * division); the sum and the quotient add half an ulp each, doubled across a power of two. */
 	e = scan(fr_sigmoid, sigmoid, -87, 88, &at);
@@ -83,15 +85,28 @@ static void check_edges(void)
 		{"sigmoid(0)", fr_sigmoid, 0, 0.5f},
 		{"sigmoid(-inf)", fr_sigmoid, -INFINITY, 0},
 		{"sigmoid(inf)", fr_sigmoid, INFINITY, 1},
+		{"log(1)", fr_log, 1, 0},
+		{"log(0)", fr_log, 0, -INFINITY},
+		{"log(-0)", fr_log, -0.0f, -INFINITY},
+		{"log(inf)", fr_log, INFINITY, INFINITY},
+		{"log(2^-149)", fr_log, 0x1p-149f, -0x1.9d1dap+6f},
+		{"log(2^-127)", fr_log, 0x1p-127f, -0x1.601e68p+6f},
+		{"log(max)", fr_log, 0x1.fffffep+127f, 0x1.62e43p+6f},
+		{"relu(-1)", fr_relu, -1, 0},
+		{"relu(-inf)", fr_relu, -INFINITY, 0},
+		{"relu(-0)", fr_relu, -0.0f, -0.0f},
+		{"relu(2^-149)", fr_relu, 0x1p-149f, 0x1p-149f},
+		{"relu(inf)", fr_relu, INFINITY, INFINITY},
 		{"gelu(-0)", fr_gelu, -0.0f, -0.0f},
 		{"gelu(20)", fr_gelu, 20, 20},
 		{"gelu(-20)", fr_gelu, -20, -0.0f},
 		{"silu(-200)", fr_silu, -200, -0.0f},
 		{"quick_gelu(200)", fr_quick_gelu, 200, 200},
 	};
-	static float (*const all[])(float) = {fr_exp, fr_sigmoid, fr_erf, fr_silu, fr_quick_gelu, fr_gelu};
+	static float (*const all[])(float) = {fr_exp,  fr_sigmoid,    fr_erf,  fr_log,
+					      fr_silu, fr_quick_gelu, fr_gelu, fr_relu};
 	char name[64];
-	int nan = 0;
+	int nan = 0, functions = (int)(sizeof all / sizeof *all);
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		float got = cases[i].f(cases[i].x);
@@ -102,7 +117,9 @@ static void check_edges(void)
 	}
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		nan += isnan(all[i](NAN)) && isnan(all[i](fr_bits_f32(0xffc00001u)));
-	CHECK("exact/math/nan", nan == 6, "only %d of 6 functions give a NaN for a NaN", nan);
+	CHECK("exact/math/nan", nan == functions, "only %d of %d functions give a NaN for a NaN", nan, functions);
+	CHECK("exact/math/log(negative)", isnan(fr_log(-0x1p-149f)) && isnan(fr_log(-1)) && isnan(fr_log(-INFINITY)),
+	      "no NaN");
 }
 
 /* power, its reciprocal and the angle round to float32 as in the models' reference; cos and sin of that angle round

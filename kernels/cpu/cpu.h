@@ -46,16 +46,20 @@ static inline int fr_ceil_div(int a, int b)
 	return a / b + (a % b != 0);
 }
 
-/* gemm.c, gemv.c, attn.c: floats of scratch that a worker needs there. */
+/* gemm.c, gemv.c, attn.c, map.c: floats of scratch that a worker needs there. */
 size_t fr_gemm_scratch(const struct fr_ukr *u);
 size_t fr_gemv_scratch(const struct fr_ukr *u);
 size_t fr_attn_scratch(const struct fr_ukr *u);
+size_t fr_map_scratch(const struct fr_ukr *u);
 void fr_gemm_linear(struct fr_cpu *cpu, const struct fr_linear *a);
 void fr_gemm_glu(struct fr_cpu *cpu, const struct fr_glu *a);
 void fr_gemm_patch(struct fr_cpu *cpu, const struct fr_patch *a);
 void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a);
 void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a);
 void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a);
+void fr_cpu_attn_map(struct fr_dev *dev, const struct fr_attn_map *a);
+void fr_cpu_map_bias(struct fr_dev *dev, const struct fr_map_bias *a);
+void fr_cpu_gate(struct fr_dev *dev, const struct fr_gate *a);
 void fr_cpu_embed(struct fr_dev *dev, const struct fr_embed *a);
 void fr_cpu_norm(struct fr_dev *dev, const struct fr_norm *a);
 void fr_cpu_rope(struct fr_dev *dev, const struct fr_rope *a);

@@ -49,6 +49,9 @@ static const struct fr_ops ops_cpu = {
 	.norm = fr_cpu_norm,
 	.rope = fr_cpu_rope,
 	.attn = fr_cpu_attn,
+	.attn_map = fr_cpu_attn_map,
+	.map_bias = fr_cpu_map_bias,
+	.gate = fr_cpu_gate,
 	.pick = fr_host_pick,
 	.sync = fr_host_sync,
 	.close = close_cpu,
@@ -60,6 +63,7 @@ static size_t scratch_floats(const struct fr_ukr *u)
 
 	need = fr_gemv_scratch(u) > need ? fr_gemv_scratch(u) : need;
 	need = fr_attn_scratch(u) > need ? fr_attn_scratch(u) : need;
+	need = fr_map_scratch(u) > need ? fr_map_scratch(u) : need;
 	return (need + 1023) / 1024 * 1024;
 }
 

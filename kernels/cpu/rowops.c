@@ -1,4 +1,5 @@
-/* Operations whose rows are independent: norms, rotation with the KV write, embedding. Split over rows. */
+/* Operations whose rows are independent: norms, rotation with the KV write, embedding, the gate. Split over
+ * rows; the gate, of which no item knows another, over items. */
 #include "cpu.h"
 
 #include <assert.h>
@@ -106,4 +107,29 @@ void fr_cpu_embed(struct fr_dev *dev, const struct fr_embed *a)
 	struct embed_job j = {cpu, a};
 
 	fr_pool_run(cpu->pool, fr_ceil_div(a->rows, ROWS), embed_rows, &j);
+}
+
+#define GATE_ITEMS 4096
+
+struct gate_job {
+	const struct fr_cpu *cpu;
+	const struct fr_gate *a;
+	size_t items;
+};
+
+static void gate_items(void *arg, int i, int worker)
+{
+	const struct gate_job *j = arg;
+	size_t at = (size_t)i * GATE_ITEMS, left = j->items - at;
+
+	(void)worker;
+	j->cpu->u.glu(left < GATE_ITEMS ? (int)left : GATE_ITEMS, j->a->gate + at, j->a->up + at, j->a->y + at);
+}
+
+void fr_cpu_gate(struct fr_dev *dev, const struct fr_gate *a)
+{
+	struct fr_cpu *cpu = (struct fr_cpu *)dev;
+	struct gate_job j = {cpu, a, (size_t)a->rows * (size_t)a->cols};
+
+	fr_pool_run(cpu->pool, (int)((j.items + GATE_ITEMS - 1) / GATE_ITEMS), gate_items, &j);
 }

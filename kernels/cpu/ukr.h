@@ -43,8 +43,12 @@ struct fr_ukr {
 	 */
 	void (*finish)(int n, const float *c, const float *bias, enum fr_act act, const float *scale,
 		       const float *residual, float *y);
-	/* y[n] = silu(gate[n]) * up[n] */
+	/* y[n] = silu(gate[n]) * up[n]; y may be either */
 	void (*glu)(int n, const float *gate, const float *up, float *y);
+	/* y[n] = act(x[n] + b); FR_ACT_NONE and FR_ACT_GELU. y may be x. */
+	void (*shift)(int n, const float *x, float b, enum fr_act act, float *y);
+	/* y[n] = log(x[n] + offset) */
+	void (*log)(int n, const float *x, float offset, float *y);
 	/* One row of fr_norm; bias NULL: RMSNorm. y may be x. */
 	void (*norm)(int dim, const float *x, const float *weight, const float *bias, float eps, float *y);
 	/* Half-split rotation of x [2 * half] in place by cos, sin [half]. */

@@ -1,7 +1,9 @@
-/* The avx2 level's entries for single rows: epilogues, norms, rotation, softmax, and exp, erf and the activations as
- * lane twins of kernels/math.h. */
+/* The avx2 level's entries for single rows: epilogues, norms, rotation, softmax, and exp, erf, log and the activations
+ * as lane twins of kernels/math.h. */
 #include "ukr_avx2.h"
 #include "../math.h"
+
+#include <float.h>
 
 /* ---- kernels/math.h, eight at a time ---------------------------------------------------------------------------- */
 
@@ -74,6 +76,28 @@ INLINE __m256 erf8(__m256 x)
 	return _mm256_or_ps(y, sign);
 }
 
+/* math.h's selects, the first of which only subnormals need. */
+INLINE __m256 log8(__m256 x)
+{
+	static const float c[7] = {FR_LOG_7, FR_LOG_6, FR_LOG_5, FR_LOG_4, FR_LOG_3, FR_LOG_2, FR_LOG_1};
+	const __m256 tiny = _mm256_cmp_ps(x, _mm256_set1_ps(0x1p-126f), _CMP_LT_OQ), zero = _mm256_setzero_ps();
+	const __m256 t = _mm256_blendv_ps(x, _mm256_mul_ps(x, _mm256_set1_ps(0x1p24f)), tiny);
+	const __m256i bits = _mm256_castps_si256(t);
+	const __m256i e = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32((int)FR_LOG_FROM)), 23);
+	const __m256 n = _mm256_sub_ps(_mm256_cvtepi32_ps(e), _mm256_and_ps(tiny, _mm256_set1_ps(24.0f)));
+	const __m256 r = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(e, 23))),
+				       _mm256_set1_ps(1.0f));
+	__m256 p = _mm256_set1_ps(FR_LOG_8), y;
+
+	UNROLL for (int i = 0; i < 7; i++) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c[i]));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(-0.5f));
+	y = _mm256_fmadd_ps(_mm256_mul_ps(r, r), p, _mm256_mul_ps(n, _mm256_set1_ps(FR_EXP_LN2_LO)));
+	y = _mm256_fmadd_ps(n, _mm256_set1_ps(FR_EXP_LN2_HI), _mm256_add_ps(r, y));
+	y = _mm256_blendv_ps(y, x, _mm256_cmp_ps(x, _mm256_set1_ps(FLT_MAX), _CMP_GT_OQ));
+	y = _mm256_blendv_ps(y, _mm256_set1_ps(-INFINITY), _mm256_cmp_ps(x, zero, _CMP_EQ_OQ));
+	return _mm256_blendv_ps(_mm256_set1_ps(NAN), y, _mm256_cmp_ps(x, zero, _CMP_GE_OQ));
+}
+
 INLINE __m256 act8(enum fr_act act, __m256 x)
 {
 	switch (act) {
@@ -85,6 +109,8 @@ INLINE __m256 act8(enum fr_act act, __m256 x)
 			_mm256_add_ps(_mm256_set1_ps(1.0f), erf8(_mm256_mul_ps(x, _mm256_set1_ps(0x1.6a09e6p-1f)))));
 	case FR_ACT_SILU:
 		return _mm256_mul_ps(x, sigmoid8(x));
+	case FR_ACT_RELU: /* max gives its second operand where one is a NaN and where both are zeros */
+		return _mm256_max_ps(_mm256_setzero_ps(), x);
 	default:
 		return x;
 	}
@@ -123,6 +149,8 @@ static void finish(int n, const float *c, const float *bias, enum fr_act act, co
 		finish_act(FR_ACT_GELU, n, c, bias, scale, residual, y);
 	else if (act == FR_ACT_SILU)
 		finish_act(FR_ACT_SILU, n, c, bias, scale, residual, y);
+	else if (act == FR_ACT_RELU)
+		finish_act(FR_ACT_RELU, n, c, bias, scale, residual, y);
 	else
 		finish_act(FR_ACT_NONE, n, c, bias, scale, residual, y);
 }
@@ -131,6 +159,21 @@ static void glu(int n, const float *gate, const float *up, float *y)
 {
 	for (int i = 0; i < n; i += 8)
 		store_upto8(y + i, n - i, _mm256_mul_ps(act8(FR_ACT_SILU, row8(gate, i, n)), row8(up, i, n)));
+}
+
+static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+{
+	for (int i = 0; i < n; i += 8) {
+		__m256 v = _mm256_add_ps(row8(x, i, n), _mm256_set1_ps(b));
+
+		store_upto8(y + i, n - i, act == FR_ACT_GELU ? act8(FR_ACT_GELU, v) : v);
+	}
+}
+
+static void log_of(int n, const float *x, float offset, float *y)
+{
+	for (int i = 0; i < n; i += 8)
+		store_upto8(y + i, n - i, log8(_mm256_add_ps(row8(x, i, n), _mm256_set1_ps(offset))));
 }
 
 /* lanesum(x), or lane(x, x) where `square`. */
@@ -270,6 +313,8 @@ void fr_ukr_avx2_rows(struct fr_ukr *u)
 {
 	u->finish = finish;
 	u->glu = glu;
+	u->shift = shift;
+	u->log = log_of;
 	u->norm = norm;
 	u->rotate = rotate;
 	u->softmax = softmax;

@@ -1,5 +1,5 @@
-/* The avx512 level's entries for single rows: epilogues, norms, rotation, softmax, and exp, erf and the activations as
- * lane twins of kernels/math.h. */
+/* The avx512 level's entries for single rows: epilogues, norms, rotation, softmax, and exp, erf, log and the
+ * activations as lane twins of kernels/math.h. */
 #include "ukr_avx512.h"
 #include "../math.h"
 
@@ -69,6 +69,25 @@ INLINE __m512 erf16(__m512 x)
 	return _mm512_or_ps(y, sign);
 }
 
+/* math.h's mantissa and exponent come from the processor, subnormals included, and one table replaces its selects: NaN
+ * for NaN and below zero, -inf for zeros, +inf for +inf. */
+INLINE __m512 log16(__m512 x)
+{
+	static const float c[7] = {FR_LOG_7, FR_LOG_6, FR_LOG_5, FR_LOG_4, FR_LOG_3, FR_LOG_2, FR_LOG_1};
+	/* four bits for each kind of x, from the lowest: QNaN, SNaN, zero, 1, -inf, +inf, negative, positive */
+	const __m512i special = _mm512_set1_epi32(0x03530422);
+	const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+	const __m512 n = _mm512_sub_ps(_mm512_getexp_ps(x), _mm512_getexp_ps(m));
+	const __m512 r = _mm512_sub_ps(m, _mm512_set1_ps(1.0f));
+	__m512 p = _mm512_set1_ps(FR_LOG_8), y;
+
+	UNROLL for (int i = 0; i < 7; i++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c[i]));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-0.5f));
+	y = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_mul_ps(n, _mm512_set1_ps(FR_EXP_LN2_LO)));
+	y = _mm512_fmadd_ps(n, _mm512_set1_ps(FR_EXP_LN2_HI), _mm512_add_ps(r, y));
+	return _mm512_fixupimm_ps(y, x, special, 0);
+}
+
 INLINE __m512 act16(enum fr_act act, __m512 x)
 {
 	switch (act) {
@@ -80,6 +99,8 @@ INLINE __m512 act16(enum fr_act act, __m512 x)
 			_mm512_add_ps(_mm512_set1_ps(1.0f), erf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1.6a09e6p-1f)))));
 	case FR_ACT_SILU:
 		return _mm512_mul_ps(x, sigmoid16(x));
+	case FR_ACT_RELU: /* max gives its second operand where one is a NaN and where both are zeros */
+		return _mm512_max_ps(_mm512_setzero_ps(), x);
 	default:
 		return x;
 	}
@@ -123,6 +144,8 @@ static void finish(int n, const float *c, const float *bias, enum fr_act act, co
 		finish_act(FR_ACT_GELU, n, c, bias, scale, residual, y);
 	else if (act == FR_ACT_SILU)
 		finish_act(FR_ACT_SILU, n, c, bias, scale, residual, y);
+	else if (act == FR_ACT_RELU)
+		finish_act(FR_ACT_RELU, n, c, bias, scale, residual, y);
 	else
 		finish_act(FR_ACT_NONE, n, c, bias, scale, residual, y);
 }
@@ -131,6 +154,21 @@ static void glu(int n, const float *gate, const float *up, float *y)
 {
 	for (int i = 0; i < n; i += 16)
 		put16(y, i, n, _mm512_mul_ps(act16(FR_ACT_SILU, row16(gate, i, n)), row16(up, i, n)));
+}
+
+static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+{
+	for (int i = 0; i < n; i += 16) {
+		__m512 v = _mm512_add_ps(row16(x, i, n), _mm512_set1_ps(b));
+
+		put16(y, i, n, act == FR_ACT_GELU ? act16(FR_ACT_GELU, v) : v);
+	}
+}
+
+static void log_of(int n, const float *x, float offset, float *y)
+{
+	for (int i = 0; i < n; i += 16)
+		put16(y, i, n, log16(_mm512_add_ps(row16(x, i, n), _mm512_set1_ps(offset))));
 }
 
 /* lanesum(x), or lane(x, x) where `square`. */
@@ -258,6 +296,8 @@ void fr_ukr_avx512_rows(struct fr_ukr *u)
 {
 	u->finish = finish;
 	u->glu = glu;
+	u->shift = shift;
+	u->log = log_of;
 	u->norm = norm;
 	u->rotate = rotate;
 	u->softmax = softmax;

@@ -133,6 +133,18 @@ static void glu(int n, const float *gate, const float *up, float *y)
 		y[i] = fr_silu(gate[i]) * up[i];
 }
 
+static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+{
+	for (int i = 0; i < n; i++)
+		y[i] = fr_act(act, x[i] + b);
+}
+
+static void log_of(int n, const float *x, float offset, float *y)
+{
+	for (int i = 0; i < n; i++)
+		y[i] = fr_log(x[i] + offset);
+}
+
 static float lane_sum(int n, const float *x)
 {
 	float lane[32] = {0};
@@ -225,6 +237,8 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},
 		.finish = finish,
 		.glu = glu,
+		.shift = shift,
+		.log = log_of,
 		.norm = norm,
 		.rotate = rotate,
 		.softmax = softmax,

@@ -79,3 +79,12 @@ hi = mp.mpf(float(np.float32(float(mp.log(2))) - np.float32(0)))
 hi = mp.floor(mp.log(2) * 2 ** 15) / 2 ** 15  # 15 bits: n * hi is exact for |n| <= 256
 print("LN2_HI", float.hex(float(hi)), "LN2_LO", float.hex(float(np.float32(float(mp.log(2) - hi)))))
 print("LOG2E", float.hex(float(np.float32(float(1 / mp.log(2))))))
+
+# log(1 + r) = r + r^2 (-1/2 + p(r)) for 0.75 <= 1 + r <= 1.5, p without a constant term; error relative to log. The
+# coefficients are rounded all at once, which costs one bit of the fit: turn by turn the exchange does not settle.
+p = lambda r: (mp.log1p(r) - r) / r ** 2 + mp.mpf(1) / 2 if abs(r) > mp.mpf(10) ** -15 else r / 3
+w = lambda r: r ** 2 / mp.log1p(r) if abs(r) > mp.mpf(10) ** -15 else r
+lo, hi = -mp.mpf("0.25"), mp.mpf("0.5")
+cs = [float(np.float32(float(c))) for c in remez(p, w, list(range(1, 9)), lo, hi)[0]]
+xs = [lo + (hi - lo) * i / 4000 for i in range(4001)]
+show("LOG", range(1, 9), cs, max(abs(w(x) * (p(x) - sum(c * x ** i for i, c in enumerate(cs, 1)))) for x in xs))
