@@ -428,5 +428,8 @@ void fr_tensors_free(struct fr_tensors *t)
 	free(t->at);
 	free(t->names);
 	free(t->metadata);
+	for (size_t i = 0; i < t->n_copies; i++)
+		free(t->copies[i]);
+	free(t->copies);
 	memset(t, 0, sizeof *t);
 }

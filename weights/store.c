@@ -364,6 +364,18 @@ const struct fr_tensor *fr_store_at(const struct fr_store *st, size_t i)
 	return &st->at[i];
 }
 
+size_t fr_store_copies(const struct fr_store *st, size_t *bytes)
+{
+	size_t n = 0;
+
+	*bytes = 0;
+	for (size_t i = 0; i < st->n_shards; i++) {
+		n += st->shards[i].tensors.n_copies;
+		*bytes += st->shards[i].tensors.copied_bytes;
+	}
+	return n;
+}
+
 const struct fr_tensor *fr_store_nonfinite(const struct fr_store *st, size_t *index)
 {
 	for (size_t i = 0; i < st->n; i++)

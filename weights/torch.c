@@ -1,8 +1,8 @@
 /* What torch.save writes since 1.6, as views into the mapped file.
  *
  * The archive has one folder. In it data.pkl says the names, shapes, strides and storages; data/KEY is the storage KEY
- * as plain items; byteorder (torch 2.1 and later) says "little" or "big". A tensor is a window of its storage: offset,
- * size and stride are in items, and only windows that lie in memory as the shape says are taken. */
+ * as plain items; byteorder (torch 2.1 and later) says "little" or "big". A tensor is a view of its storage, see
+ * torch_view.c. */
 #include "torch.h"
 #include "pickle.h"
 #include "zip.h"
@@ -11,6 +11,7 @@
 
 struct reader {
 	const char *file;
+	size_t size; /* of the file */
 	struct fr_error *err;
 	struct fr_zip zip;
 	struct fr_pickle pkl;
@@ -212,33 +213,6 @@ static int read_shape(const struct reader *r, const struct fr_pkl_value *size, c
 	return 0;
 }
 
-/* Items of the shape, if they lie in memory in its order without gaps. */
-static int check_strides(const struct reader *r, const struct fr_tensor *t, const int64_t *strides, uint64_t *items)
-{
-	char shape[180], text[180];
-	int empty = 0, fits = 1;
-	uint64_t step = 1;
-
-	for (int i = 0; i < t->ndim; i++)
-		empty |= t->shape[i] == 0;
-	for (int i = t->ndim; i-- > 0 && !empty;) {
-		if (t->shape[i] != 1)
-			fits &= (uint64_t)strides[i] == step;
-		if (__builtin_mul_overflow(step, (uint64_t)t->shape[i], &step) || step > INT64_MAX)
-			return fr_fail(r->err, FR_E_MODEL, "%s: tensor %.200s: %s is more than 2^63 items", r->file,
-				       t->name, fr_shape_text(t->shape, t->ndim, shape, sizeof shape));
-	}
-	if (!fits)
-		return fr_fail(
-			r->err, FR_E_MODEL,
-			"%s: tensor %.200s: its items do not lie in the order of its shape (size %s, stride %s: a "
-			"transposed, cut or expanded view); save it with .contiguous()",
-			r->file, t->name, fr_shape_text(t->shape, t->ndim, shape, sizeof shape),
-			fr_shape_text(strides, t->ndim, text, sizeof text));
-	*items = empty ? 0 : step;
-	return 0;
-}
-
 /* The member that is the storage, which has exactly the items that the pickle says. */
 static int find_storage(const struct reader *r, const struct fr_pkl_value *storage, const struct fr_tensor *t,
 			const struct fr_zip_member **m, uint64_t *items)
@@ -272,7 +246,7 @@ static int read_tensor(const struct reader *r, const struct fr_pkl_value *v, str
 	const struct fr_pkl_value *a = fr_pkl_items(&r->pkl, v), *storage = fr_pkl_items(&r->pkl, &a[0]);
 	const struct fr_zip_member *m;
 	int64_t strides[FR_MAX_DIMS];
-	uint64_t items = 0, room, begin;
+	uint64_t room;
 
 	if (fr_pkl_storage_dtype(&storage[1], &t->dtype) != 0)
 		return fr_fail(r->err, FR_E_MODEL, "%s: tensor %.200s: its storage has no number format", r->file,
@@ -284,16 +258,8 @@ static int read_tensor(const struct reader *r, const struct fr_pkl_value *v, str
 			       "it with .clone()",
 			       r->file, t->name);
 	FR_TRY(read_shape(r, &a[2], &a[3], t, strides));
-	FR_TRY(check_strides(r, t, strides, &items));
 	FR_TRY(find_storage(r, &a[0], t, &m, &room));
-	begin = a[1].kind == FR_PKL_INT && a[1].i >= 0 ? (uint64_t)a[1].i : UINT64_MAX;
-	if (begin > room || items > room - begin)
-		return fr_fail(r->err, FR_E_MODEL,
-			       "%s: tensor %.200s: its %llu items from item %lld on reach out of its storage of %llu",
-			       r->file, t->name, (unsigned long long)items, (long long)begin, (unsigned long long)room);
-	t->data = m->data + begin * (uint64_t)fr_dtypes[t->dtype].bytes;
-	t->bytes = (size_t)(items * (uint64_t)fr_dtypes[t->dtype].bytes);
-	return 0;
+	return fr_torch_view(m->data, room, a[1].kind == FR_PKL_INT ? a[1].i : -1, strides, t, r->size, r->out, r->err);
 }
 
 static int by_name(const void *a, const void *b)
@@ -357,7 +323,7 @@ static int read_archive(struct reader *r)
 
 int fr_torch_parse(const uint8_t *bytes, size_t size, const char *file, struct fr_tensors *out, struct fr_error *err)
 {
-	struct reader r = {.file = file, .err = err, .out = out};
+	struct reader r = {.file = file, .size = size, .err = err, .out = out};
 	int rc;
 
 	memset(out, 0, sizeof *out);

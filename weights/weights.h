@@ -42,12 +42,14 @@ void fr_map_close(const uint8_t *bytes, size_t size);
 void fr_map_fetch(const void *bytes, size_t size);
 const char *fr_map_at(const void *addr);
 
-/* ---- safetensors: bytes -> views. The result owns the names, not the data. ---- */
+/* ---- safetensors: bytes -> views. The result owns the names, not the data (but see torch.h). ---- */
 struct fr_tensors {
 	struct fr_tensor *at;
 	size_t n;
 	char *names;	/* arena */
 	char *metadata; /* JSON text of __metadata__, or NULL */
+	void **copies;	/* owned: the data of tensors that cannot be used in the file */
+	size_t n_copies, copied_bytes;
 };
 /* bytes [size] and file stay owned by the caller and must outlive the views, which come in the order of their data.
  * Checks all: header length, JSON, dtype, shape x dtype == span, spans inside the buffer, no overlap, no holes, no
@@ -83,6 +85,8 @@ void fr_store_close(struct fr_store *st);
 const struct fr_tensor *fr_store_find(const struct fr_store *st, const char *name); /* NULL: absent; O(log n) */
 size_t fr_store_count(const struct fr_store *st);
 const struct fr_tensor *fr_store_at(const struct fr_store *st, size_t i); /* sorted by name */
+/* Tensors that were copied on opening, and their bytes. */
+size_t fr_store_copies(const struct fr_store *st, size_t *bytes);
 /* First tensor with a value that is NaN or infinite, or NULL: tensors in name order; *index is the item. */
 const struct fr_tensor *fr_store_nonfinite(const struct fr_store *st, size_t *index);
 

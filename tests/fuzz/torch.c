@@ -37,10 +37,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		pickle(bytes, size);
 	if (fr_torch_parse(bytes, size, "fuzz.bin", &t, &err) != 0)
 		return 0;
+	if (t.copied_bytes > size)
+		abort();
 	for (size_t i = 0; i < t.n; i++) {
-		/* The views must lie in the input. */
-		if ((const uint8_t *)t.at[i].data < bytes ||
-		    t.at[i].bytes > (size_t)(bytes + size - (const uint8_t *)t.at[i].data))
+		/* The views must lie in the input, or be one of the copies. */
+		size_t copy = 0;
+
+		while (copy < t.n_copies && t.copies[copy] != t.at[i].data)
+			copy++;
+		if (copy == t.n_copies && ((const uint8_t *)t.at[i].data < bytes ||
+					   t.at[i].bytes > (size_t)(bytes + size - (const uint8_t *)t.at[i].data)))
 			abort();
 		if (fr_tensor_nonfinite(&t.at[i], &index) && index >= fr_tensor_items(&t.at[i]))
 			abort();

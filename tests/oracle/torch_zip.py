@@ -8,7 +8,7 @@ is this script's, by that version.
 flat.bin          a state dict as nn.Module makes it (OrderedDict with _metadata), a Parameter, tied tensors, views
 nested.pth        the same under "model", beside what a training script leaves there
 protocol4.bin     a plain dict, pickle protocol 4
-transposed.bin    a tensor that is a transposed view: to be refused
+views.bin         tensors whose items lie in another order than their shapes say; views.safetensors: the same in order
 code.bin          a pickle that would run a command when loaded: to be refused, by name
 """
 
@@ -60,6 +60,20 @@ torch.save(flat, f"{out}/flat.bin")
 torch.save({"epoch": 12, "lr": 1e-4, "steps": 1 << 40, "name": "x", "args": [1, (2, 3), None, True], "model": state()},
            f"{out}/nested.pth")
 torch.save(dict(state()), f"{out}/protocol4.bin", pickle_protocol=4)
-torch.save({"w": torch.arange(6.0).view(2, 3).t()}, f"{out}/transposed.bin")
+a = torch.randn(6, 8, generator=torch.Generator().manual_seed(6))
+views = {
+    "transposed": a.t(),
+    "transposed.half": a.half().t(),
+    "columns": a[:, 2:5],
+    "every.other": a[1::2, ::3],
+    "expanded": a[2:3].expand(3, 8),
+    "permuted": a.view(2, 3, 4, 2).permute(3, 0, 2, 1),
+    "channels.last": torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(7)).to(memory_format=torch.channels_last),
+    "ids": torch.arange(12).view(3, 4).t(),
+    "one.column": a[:, 7:8],
+    "in.order": a[3:5],
+}
+torch.save(views, f"{out}/views.bin")
+save_file({k: v.contiguous().clone() for k, v in views.items()}, f"{out}/views.safetensors")
 torch.save({"w": torch.ones(2), "x": Code()}, f"{out}/code.bin")
 save_file({k: v.detach().clone() for k, v in state().items()}, f"{out}/want.safetensors")
