@@ -25,7 +25,8 @@ const struct option options[] = {
 	 .help = "a checkpoint's directory as published, or demo: the small model inside the program, which shows the "
 		 "machinery and is no detector"},
 	{"calibration", 0, "FILE", T_TEXT, V(calibration), .commands = C_CHECK, .group = G_MODEL,
-	 .help = "temperature and bias of P(fake), fitted for these weights; without it P(fake) is uncalibrated"},
+	 .help = "temperature and bias of P(fake), fitted for these weights; without it P(fake) is uncalibrated; of a "
+		 "model that reasons they apply to both scores"},
 
 	{"prompt", 0, "TEXT", T_TEXT, V(prompt), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
 	 .help = "the question; without <image> in it, \"<image>\\n\" goes in front (default: the model's own)"},
@@ -44,9 +45,9 @@ const struct option options[] = {
 	 .help = "of the sampling; the same seed and image give the same text (default 0)"},
 
 	{"verdict-only", 0, NULL, T_FLAG, V(verdict_only), .commands = C_CHECK | C_INFO, .group = G_VERDICT,
-	 .help = "stop after P(fake), write no text"},
+	 .help = "stop after P(fake), write no text; of a model that reasons this is its score before any reasoning"},
 	{"rule", 0, "logits|authors", T_CHOICE, V(rule), .commands = C_CHECK, .group = G_VERDICT,
-	 .help = "verdict from P(fake), or from the text by the rule of FakeVLM's authors (default logits)"},
+	 .help = "verdict from P(fake), or from the text by the rule of the model's authors (default logits)"},
 	{"threshold", 0, "X", T_REAL, V(threshold), 1e-9, 1, C_CHECK, G_VERDICT,
 	 "P(fake) from X on is judged fake (default 0.5)"},
 	{"band", 0, "LO,HI", T_BAND, V(band), 0, 1, C_CHECK, G_VERDICT,

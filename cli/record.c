@@ -183,8 +183,8 @@ static void put_score(struct writer *w, const struct fr_result *r)
 
 	put_string(w, "verdict", fr_verdict_name(r->verdict));
 	put_number(w, "p_fake", there, r->p_fake);
-	put_null(w, "p_fake_direct");
-	put_null(w, "p_fake_reasoned");
+	put_number(w, "p_fake_direct", r->has_direct, r->p_fake_direct);
+	put_number(w, "p_fake_reasoned", r->has_reasoned, r->p_fake_reasoned);
 	if (there)
 		put_bool(w, "calibrated", r->calibrated);
 	else
@@ -193,21 +193,37 @@ static void put_score(struct writer *w, const struct fr_result *r)
 	put_number(w, "logit_fake", there, (double)r->logit_fake);
 }
 
+/* CSV has the columns for every model, so that a header does not depend on it. */
+static void put_attributes(struct writer *w, const struct fr_result *r)
+{
+	if (w->form == FORM_JSON && !r->n_attributes) {
+		put_null(w, "attributes");
+		return;
+	}
+	open_object(w, "attributes");
+	for (int i = 0; i < FR_ATTRIBUTES; i++) {
+		const struct fr_attribute *a = &r->attributes[i];
+		put_bytes(w, fr_attribute_name(i), a->len ? r->text + a->at : NULL, a->len);
+	}
+	close_object(w);
+}
+
 static void put_text(struct writer *w, const struct fr_result *r)
 {
+	const int computed = r->prompt_tokens > 0;
+
 	put_string(w, "opening", r->opening);
 	put_bytes(w, "text", r->text, r->text_len);
 	put_string(w, "text_verdict", fr_verdict_name(r->text_verdict));
-	if (w->form == FORM_JSON)
-		put_null(w, "attributes");
+	put_attributes(w, r);
 	put_string(w, "stop", r->stop);
-	if (!r->has_score && w->form == FORM_JSON) {
+	if (!computed && w->form == FORM_JSON) {
 		put_null(w, "tokens");
 		return;
 	}
 	open_object(w, "tokens");
-	put_number(w, "prompt", r->has_score, r->prompt_tokens);
-	put_number(w, "generated", r->has_score, r->generated_tokens);
+	put_number(w, "prompt", computed, r->prompt_tokens);
+	put_number(w, "generated", computed, r->generated_tokens);
 	close_object(w);
 }
 
@@ -269,11 +285,13 @@ static void put_remarks(struct writer *w, const struct fr_result *r)
 
 static void put_times(struct writer *w, const struct fr_result *r)
 {
+	const int computed = r->prompt_tokens > 0;
+
 	open_object(w, "ms");
 	put_number(w, "image", 1, r->ms_image);
-	put_number(w, "vision", r->has_score, r->ms_vision);
-	put_number(w, "prefill", r->has_score, r->ms_prefill);
-	put_number(w, "decode", r->has_score, r->ms_decode);
+	put_number(w, "vision", computed, r->ms_vision);
+	put_number(w, "prefill", computed, r->ms_prefill);
+	put_number(w, "decode", computed, r->ms_decode);
 	close_object(w);
 }
 

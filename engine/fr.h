@@ -140,11 +140,14 @@ const char *fr_session_chat(const struct fr_session *s);
 enum fr_verdict { FR_NONE, FR_REAL, FR_FAKE, FR_INCONCLUSIVE, FR_UNPARSED };
 const char *fr_verdict_name(enum fr_verdict v); /* "real", "fake", "inconclusive", "unparsed"; NULL for FR_NONE */
 
-/* One attribute that an explanation speaks of. Offsets into its text, in bytes. */
+/* What a model that reasons looks at: lighting and shadows, edges, texture, image quality, semantic rationality. The part
+ * of its text that speaks of it, as offsets in bytes. */
+#define FR_ATTRIBUTES 5
 struct fr_attribute {
-	const char *name; /* "lighting_and_shadows": static */
+	const char *name; /* fr_attribute_name of its place */
 	size_t at, len;   /* len 0: the text does not speak of it */
 };
+const char *fr_attribute_name(int i); /* "lighting_and_shadows", ...: static; NULL from FR_ATTRIBUTES on */
 
 #define FR_MAX_WARNINGS 8
 /* What was found about one image; strings live as long as the callback runs. */
@@ -152,7 +155,8 @@ struct fr_result {
 	size_t index;            /* the job's number, from 0 in input order */
 	const char *sha256;      /* of the file's bytes, 64 hex digits; NULL if it could not be read */
 	enum fr_verdict verdict;
-	int has_score;           /* p_fake and the logits are there */
+	int has_score;           /* p_fake and the logits are there: always, but of a model that reasons only when its text
+				    reaches the conclusion */
 	double p_fake;
 	int calibrated;
 	float logit_real, logit_fake;
@@ -160,8 +164,8 @@ struct fr_result {
 	 * after the prompt. p_fake and its logits are the first, or the second under verdict_only. */
 	int has_reasoned, has_direct;
 	double p_fake_reasoned, p_fake_direct;
-	const struct fr_attribute *attributes; /* [n_attributes] of such a model's text; NULL: none */
-	int n_attributes;
+	struct fr_attribute attributes[FR_ATTRIBUTES];
+	int n_attributes;        /* FR_ATTRIBUTES of such a model's text, else 0 */
 	const float *heat;       /* [heat_side, heat_side] share of the encoder's last attention that each patch has, by rows;
 				    NULL unless asked for */
 	int heat_side;
@@ -170,7 +174,7 @@ struct fr_result {
 	size_t text_len;
 	enum fr_verdict text_verdict; /* FR_NONE under verdict_only */
 	const char *stop;        /* "eos", "length", "verdict" or NULL */
-	int prompt_tokens, generated_tokens;
+	int prompt_tokens, generated_tokens; /* 0 prompt tokens: nothing was computed */
 	const char *warnings[FR_MAX_WARNINGS];
 	int n_warnings;
 	struct fr_error error;   /* code FR_OK if all is well */
@@ -190,7 +194,9 @@ struct fr_job {
 struct fr_io {
 	void *user;
 	int (*next)(void *user, struct fr_job *job);
-	void (*begin)(void *user, size_t index, const struct fr_result *so_far); /* verdict is known, text follows; may be NULL */
+	/* The image was seen and its text follows; verdict and score are known but of a model that reasons, whose direct
+	 * score alone is. May be NULL. */
+	void (*begin)(void *user, size_t index, const struct fr_result *so_far);
 	void (*text)(void *user, size_t index, const char *utf8, size_t len);
 	void (*result)(void *user, const struct fr_result *r);
 	int (*stopped)(void *user);

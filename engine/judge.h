@@ -15,9 +15,12 @@ struct fr_record {
 };
 
 struct fr_lane {
-	struct fr_record *rec; /* NULL: free */
-	int32_t next;	       /* the token to feed */
-	int pos;	       /* its position */
+	struct fr_record *rec;	      /* NULL: free */
+	int32_t next;		      /* the token to feed */
+	int pos;		      /* its position */
+	int32_t tail[FR_MAX_OPENING]; /* the text's last tokens, the newest at the end */
+	int due;  /* the text has just reached its conclusion: the next row's label logits are the reasoned score */
+	int full; /* no token more: only that score is waited for */
 	struct fr_rng rng;
 	struct fr_detok detok;
 };
@@ -44,6 +47,8 @@ struct fr_run {
 
 /* engine/records.c */
 struct fr_record *fr_record_of(struct fr_run *run, size_t index);
+/* The label logits that p_fake and the verdict come from. */
+void fr_record_score(const struct fr_session *s, struct fr_record *rec, const float labels[2]);
 /* Hands out what is known: text of the first unfinished image, results up to it. */
 void fr_records_emit(struct fr_run *run);
 /* After an interruption: what is complete, unfinished ones left out. */

@@ -1,6 +1,29 @@
-/* The sequences whose text is being written: all running ones are stepped together, and each ends by itself. */
+/* The sequences whose text is being written: all running ones are stepped together, and each ends by itself.
+ *
+ * A model that reasons is scored where its text reaches the conclusion: when the last tokens are those of the opening,
+ * its first piece left out, the label logits of the next row are the reasoned score, the first time only. A text that
+ * has no token left there goes one step further for the score alone; without that step the limit would cost the
+ * verdict. */
+#include "answer.h"
 #include "judge.h"
 #include "numbers.h"
+
+/* What is read off a text that has ended. */
+static void conclude(const struct fr_session *s, struct fr_result *r)
+{
+	const struct fr_prompt_desc *p = &s->model->desc.prompt;
+
+	r->text_verdict = fr_text_verdict(p->rule, r->text, r->text_len);
+	if (s->o.authors_rule)
+		r->verdict = r->text_verdict == FR_UNPARSED ? FR_NONE : r->text_verdict;
+	if (p->rule == FR_RULE_CONCLUSION) {
+		fr_answer_attributes(r->text, r->text_len, r->attributes);
+		r->n_attributes = FR_ATTRIBUTES;
+	}
+	if (!r->has_score && r->n_warnings < FR_MAX_WARNINGS)
+		r->warnings[r->n_warnings++] = "the text did not reach its conclusion, so there is no P(fake); "
+					       "p_fake_direct is the score before any reasoning";
+}
 
 static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)
 {
@@ -9,9 +32,7 @@ static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)
 	rec->r.text_len += fr_detok_end(&l->detok, rec->text + rec->r.text_len);
 	rec->text[rec->r.text_len] = 0;
 	rec->r.stop = stop;
-	rec->r.text_verdict = fr_text_verdict(rec->text, rec->r.text_len);
-	if (run->s->o.authors_rule)
-		rec->r.verdict = rec->r.text_verdict == FR_UNPARSED ? FR_NONE : rec->r.text_verdict;
+	conclude(run->s, &rec->r);
 	rec->done = 1;
 	l->rec = NULL;
 	run->active--;
@@ -23,6 +44,16 @@ static int is_eos(const struct fr_prompt_desc *p, int32_t id)
 		if (p->eos[i] == id)
 			return 1;
 	return 0;
+}
+
+/* Takes a token into the tail: is what the text ends with now the opening without its first piece? */
+static int reaches_trigger(const struct fr_model *m, struct fr_lane *l, int32_t id)
+{
+	const int n = m->n_opening - 1;
+
+	memmove(l->tail, l->tail + 1, sizeof l->tail - sizeof *l->tail);
+	l->tail[FR_MAX_OPENING - 1] = id;
+	return memcmp(l->tail + FR_MAX_OPENING - n, m->opening + 1, (size_t)n * sizeof id) == 0;
 }
 
 /* Takes a token into the lane's text; the lane is free afterwards when the text ends with it. */
@@ -39,8 +70,22 @@ static void accept(struct fr_run *run, struct fr_lane *l, int32_t id)
 	r->text_len += fr_detok_push(&l->detok, id, l->rec->text + r->text_len);
 	l->rec->text[r->text_len] = 0;
 	l->next = id;
-	if (r->generated_tokens == s->o.max_tokens || l->pos == s->kv.max_pos)
+	l->due = s->model->desc.prompt.reasoned && reaches_trigger(s->model, l, id) && !r->has_reasoned;
+	l->full = r->generated_tokens == s->o.max_tokens;
+	if (l->pos == s->kv.max_pos || (l->full && !l->due))
 		finish(run, l, "length");
+}
+
+/* The logits of the row that came after the trigger. */
+static int take_reasoned(struct fr_session *s, struct fr_lane *l, int row, struct fr_error *err)
+{
+	float labels[2];
+
+	FR_TRY(fr_session_labels(s, row, labels, err));
+	fr_record_score(s, l->rec, labels);
+	l->rec->r.has_reasoned = 1;
+	l->rec->r.p_fake_reasoned = l->rec->r.p_fake;
+	return 0;
 }
 
 void fr_lane_begin(struct fr_run *run, int i)
@@ -49,14 +94,16 @@ void fr_lane_begin(struct fr_run *run, int i)
 	const struct fr_model *m = s->model;
 	const int32_t *picked = s->picked + (size_t)i * (size_t)(1 + m->n_opening);
 	const int sampling = s->o.sampler.temperature > 0;
+	const char *opening = run->start[i].rec->r.opening;
 	struct fr_start *start = &run->start[i];
 	struct fr_lane *l = &run->lane[start->seq];
 	int row = 0;
 
 	*l = (struct fr_lane){.rec = start->rec, .rng = start->rng, .pos = s->n_prompt};
+	memset(l->tail, 0xff, sizeof l->tail); /* no token is -1 */
 	run->active++;
 	fr_detok_init(&l->detok, m->tok, 0);
-	for (; !sampling && strcmp(l->rec->r.opening, "own") == 0 && row < m->n_opening; row++) {
+	for (; !sampling && opening && strcmp(opening, "own") == 0 && row < m->n_opening; row++) {
 		accept(run, l, m->opening[row]);
 		if (!l->rec)
 			return;
@@ -89,7 +136,13 @@ int fr_lanes_step(struct fr_run *run, struct fr_error *err)
 		if (s->picked[i] < 0)
 			return fr_explain_numbers(s, NULL, where, err);
 	}
-	for (int i = 0; i < n; i++)
-		accept(run, of_row[i], s->picked[i]);
+	for (int i = 0; i < n; i++) {
+		if (of_row[i]->due)
+			FR_TRY(take_reasoned(s, of_row[i], i, err));
+		if (of_row[i]->full)
+			finish(run, of_row[i], "length");
+		else
+			accept(run, of_row[i], s->picked[i]);
+	}
 	return 0;
 }

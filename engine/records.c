@@ -6,9 +6,21 @@ struct fr_record *fr_record_of(struct fr_run *run, size_t index)
 	return &run->ring[index % run->ring_n];
 }
 
+void fr_record_score(const struct fr_session *s, struct fr_record *rec, const float labels[2])
+{
+	struct fr_result *r = &rec->r;
+
+	r->logit_real = labels[0];
+	r->logit_fake = labels[1];
+	r->p_fake = fr_p_fake(&s->o.calibration, labels[0], labels[1]);
+	r->calibrated = s->o.calibration.fitted;
+	r->has_score = 1;
+	r->verdict = fr_verdict_of(&s->o, r->p_fake);
+}
+
 static void stream(struct fr_run *run, struct fr_record *rec)
 {
-	if (rec->r.error.code == FR_OK && rec->r.has_score && !rec->begun) {
+	if (rec->r.error.code == FR_OK && rec->r.prompt_tokens && !rec->begun) {
 		rec->begun = 1;
 		if (run->io->begin)
 			run->io->begin(run->io->user, rec->r.index, &rec->r);

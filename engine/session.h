@@ -111,7 +111,7 @@ int fr_read_tensor(const char *path, const char *name, struct fr_tensor *out, co
 /* engine/verdict.c */
 double fr_p_fake(const struct fr_calibration *c, float logit_real, float logit_fake);
 enum fr_verdict fr_verdict_of(const struct fr_session_opts *o, double p_fake);
-enum fr_verdict fr_text_verdict(const char *text, size_t len);
+enum fr_verdict fr_text_verdict(enum fr_text_rule rule, const char *text, size_t len);
 
 struct fr_selftest_level {
 	const char *name, *backend, *isa;

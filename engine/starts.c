@@ -62,23 +62,33 @@ static int collect(struct fr_record *rec, const struct fr_picture *pic)
 
 /* ---- prefill ---- */
 
-/* From the tokens picked at the rows of the i-th sequence prefilled (last of the prompt, then each of the opening) and
- * its label logits to the score. */
-static void score(struct fr_session *s, int i, struct fr_result *r)
+/* The label logits of the i-th sequence prefilled to the score: of a model that reasons the direct one, which is all
+ * there is without a text. */
+static void score(struct fr_session *s, int i, struct fr_record *rec)
+{
+	struct fr_result *r = &rec->r;
+
+	if (s->model->desc.prompt.reasoned) {
+		r->has_direct = 1;
+		r->p_fake_direct = fr_p_fake(&s->o.calibration, s->labels[i][0], s->labels[i][1]);
+	}
+	if (!r->has_direct || s->o.verdict_only)
+		fr_record_score(s, rec, s->labels[i]);
+}
+
+/* Would greedy have written the opening itself? From the tokens picked at the rows of the i-th sequence prefilled: last
+ * of the prompt, then each of the opening. A model that reasons is not expected to. */
+static const char *whose_opening(const struct fr_session *s, int i)
 {
 	const struct fr_model *m = s->model;
 	const int32_t *picked = s->picked + (size_t)i * (size_t)(1 + m->n_opening);
 
-	r->logit_real = s->labels[i][0];
-	r->logit_fake = s->labels[i][1];
-	r->p_fake = fr_p_fake(&s->o.calibration, r->logit_real, r->logit_fake);
-	r->calibrated = s->o.calibration.fitted;
-	r->has_score = 1;
-	r->verdict = fr_verdict_of(&s->o, r->p_fake);
-	r->opening = "own";
+	if (m->desc.prompt.reasoned)
+		return NULL;
 	for (int row = 0; row < m->n_opening; row++)
 		if (picked[row] != m->opening[row])
-			r->opening = "forced";
+			return "forced";
+	return "own";
 }
 
 /* Where the encoder looked in the i-th picture seen, kept until the result leaves. */
@@ -136,7 +146,8 @@ static int start(struct fr_run *run, int n, struct fr_error *err)
 		rec->r.ms_vision = s->ms_vision;
 		rec->r.ms_prefill = s->ms_text;
 		rec->r.prompt_tokens = s->n_prompt;
-		score(s, i, &rec->r);
+		rec->r.opening = whose_opening(s, i);
+		score(s, i, rec);
 		keep_heat(s, i, rec);
 		if (text) {
 			rec->r.text = rec->text;

@@ -1,7 +1,8 @@
-/* From two logits to P(fake) and a verdict; from text to the authors' verdict; and the calibration file.
+/* From two logits to P(fake) and a verdict; from text to its authors' verdict; and the calibration file.
  *
  * P(fake) = sigmoid((l_fake - l_real) / T + b) in double. The exponential is our own: %.9g of the result must not
  * depend on the C library. */
+#include "answer.h"
 #include "session.h"
 
 #include "../weights/json.h"
@@ -61,9 +62,9 @@ static int contains_word(const char *text, size_t len, const char *word)
 	return 0;
 }
 
-/* The released rule, "unparsed" in place of its random guess: the first, then the second stretch between full stops,
- * lower-cased, 'real' before 'fake'. "unrealistic" therefore counts as real, as it does there. */
-enum fr_verdict fr_text_verdict(const char *text, size_t len)
+/* FakeVLM's released rule, "unparsed" in place of its random guess: the first, then the second stretch between full
+ * stops, lower-cased, 'real' before 'fake'. "unrealistic" therefore counts as real, as it does there. */
+static enum fr_verdict by_sentences(const char *text, size_t len)
 {
 	for (int sentence = 0; sentence < 2 && len; sentence++) {
 		const char *stop = memchr(text, '.', len);
@@ -77,6 +78,15 @@ enum fr_verdict fr_text_verdict(const char *text, size_t len)
 		len -= n;
 	}
 	return FR_UNPARSED;
+}
+
+enum fr_verdict fr_text_verdict(enum fr_text_rule rule, const char *text, size_t len)
+{
+	static enum fr_verdict (*const rules[FR_TEXT_RULES])(const char *text, size_t len) = {
+		[FR_RULE_SENTENCES] = by_sentences,
+		[FR_RULE_CONCLUSION] = fr_answer_verdict,
+	};
+	return rules[rule](text, len);
 }
 
 static int read_number(const cJSON *root, const char *path, const char *key, double *out, struct fr_error *err)

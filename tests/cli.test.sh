@@ -208,8 +208,9 @@ has json/band/word '"verdict":"inconclusive"' out
 code csv/several 1 -m demo -q --csv --verdict-only tree no-such.png 'no "such", file'
 is csv/lines $((n_tree + 3)) "$(grep -c "$(printf '\r$')" out)"
 columns=$(head -1 out | tr -d '\r' | tr ',' '\n' | wc -l)
-is csv/columns 37 "$columns"
+is csv/columns 42 "$columns"
 has csv/header "schema,image,image_hex,sha256,verdict,p_fake,p_fake_direct,p_fake_reasoned,calibrated," out
+has csv/attributes ",text_verdict,attributes_lighting_and_shadows,attributes_edges,attributes_texture,attributes_image_quality,attributes_semantic_rationality,stop," out
 has csv/quotes '1,"no ""such"", file",' out
 code csv/newline 0 -m demo -q --csv --verdict-only "$one"
 is csv/newline/quoted 1 "$(grep -c '"<image>$' out)"

@@ -63,8 +63,8 @@ static void check_rule(void)
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		snprintf(name, sizeof name, "exact/authors' rule: '%s'", cases[i].text);
-		CHECK(name, fr_text_verdict(cases[i].text, strlen(cases[i].text)) == cases[i].want, "got %d",
-		      (int)fr_text_verdict(cases[i].text, strlen(cases[i].text)));
+		CHECK(name, fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)) == cases[i].want, "got %d",
+		      (int)fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)));
 	}
 }
 
