@@ -11,12 +11,12 @@
 
 static int is_asked(const struct binder *b, const struct part *p, const struct fr_name_row *row)
 {
-	return row->part == p->part && b->need[row->need];
+	return row->part == p->part && b->need[row->need] && row->need != FR_NEED_ABSENT;
 }
 
 static const struct fr_tensor *find(const struct binder *b, const struct fr_name_place *place, const char *name)
 {
-	return b->from[place->from] ? fr_store_find(b->from[place->from], name) : NULL;
+	return *name && b->from[place->from] ? fr_store_find(b->from[place->from], name) : NULL;
 }
 
 static size_t count_found(const struct binder *b, const struct part *p, const struct fr_name_place *place)
@@ -104,6 +104,17 @@ static int bind_one(struct binder *b, const struct part *p, const struct fr_name
 	return 0;
 }
 
+static void bind_none(struct binder *b, const struct fr_name_row *row, int layer, const struct fr_name_place *place)
+{
+	const struct fr_tensor *t;
+	char name[256];
+
+	fr_name_text(place, row, layer, name, sizeof name);
+	t = find(b, place, name);
+	if (t)
+		fr_bind_unwanted(b, t);
+}
+
 static int bind_part(struct binder *b, const struct part *p)
 {
 	size_t found;
@@ -114,10 +125,12 @@ static int bind_part(struct binder *b, const struct part *p)
 	for (size_t r = 0; r < fr_name_row_count; r++) {
 		const struct fr_name_row *row = &fr_name_rows[r];
 
-		if (!is_asked(b, p, row))
-			continue;
-		for (int l = 0; l < (row->per_layer ? p->n_layers : 1); l++)
-			FR_TRY(bind_one(b, p, row, l, place, found));
+		for (int l = 0; l < (row->per_layer ? p->n_layers : 1); l++) {
+			if (is_asked(b, p, row))
+				FR_TRY(bind_one(b, p, row, l, place, found));
+			else if (row->part == p->part && row->need == FR_NEED_ABSENT)
+				bind_none(b, row, l, place);
+		}
 	}
 	if (p->part == FR_PART_TEXT)
 		b->out->origin = place->origin;

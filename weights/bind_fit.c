@@ -98,6 +98,14 @@ int fr_bind_fits(struct binder *b, const struct part *p, const struct fr_name_ro
 	return 1;
 }
 
+void fr_bind_unwanted(struct binder *b, const struct fr_tensor *t)
+{
+	char got[160];
+
+	note(b, "; %.200s in %s: expected none, got %s", t->name, t->file,
+	     fr_shape_text(t->shape, t->ndim, got, sizeof got));
+}
+
 int fr_bind_report(struct binder *b)
 {
 	if (b->misfits == 0)

@@ -31,6 +31,8 @@ struct binder {
  * than asked; else the misfit is noted. place: where it was sought, found: how many of its part were found there. */
 int fr_bind_fits(struct binder *b, const struct part *p, const struct fr_name_row *row, int layer,
 		 const struct fr_name_place *place, size_t found, const struct fr_tensor *t, struct fr_tensor *as);
+/* Notes a tensor that must not be there. */
+void fr_bind_unwanted(struct binder *b, const struct fr_tensor *t);
 /* -1 with all misfits in one sentence, if there are any. */
 int fr_bind_report(struct binder *b);
 /* -1 with a sentence if a store that must be used up holds tensors that nobody asked for. */

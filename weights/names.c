@@ -38,6 +38,7 @@
 #define PACKED_QKV FR_NEED_PACKED_QKV
 #define PROJ_BIAS FR_NEED_PROJ_BIAS
 #define UNTIED FR_NEED_UNTIED
+#define ABSENT FR_NEED_ABSENT
 #define DIM FR_SZ_DIM
 #define FFN FR_SZ_FFN
 #define IN FR_SZ_IN
@@ -93,6 +94,7 @@ const struct fr_name_row fr_name_rows[] = {
 	{"vit.layer.ls2",   VL(ls2),    LAYER_SCALE, {DIM},            {NULL, "blocks.%d.ls2.gamma"}},
 	{"vit.layer.qkv.w", V3(q_w, k_w, v_w), PACKED_QKV, {DIM3, DIM}, {NULL, "blocks.%d.attn.qkv.weight"}},
 	{"vit.layer.qkv.b", V3(q_b, k_b, v_b), PACKED_QKV, {DIM3},      {NULL, "blocks.%d.attn.qkv.bias"}},
+	{"vit.registers",   FR_PART_VISION, 0, {0}, ABSENT, {0},      {NULL, "register_tokens"}},
 	{"projector.1.w",   P(l1_w),    ALWAYS,      {FFN, IN},        {"linear_1.weight", NULL, "0.weight"}},
 	{"projector.1.b",   P(l1_b),    PROJ_BIAS,   {FFN},            {"linear_1.bias", NULL, "0.bias"}},
 	{"projector.2.w",   P(l2_w),    ALWAYS,      {DIM, FFN},       {"linear_2.weight", NULL, "2.weight"}},

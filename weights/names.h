@@ -44,7 +44,8 @@ enum fr_need {
 	FR_NEED_PACKED_QKV,
 	FR_NEED_PROJ_BIAS,
 	FR_NEED_UNTIED,
-	FR_NEED_LORA, /* and FR_LORAS - 1 more: the matrix has an adapter */
+	FR_NEED_ABSENT, /* never: where it is, the model is another one */
+	FR_NEED_LORA,	/* and FR_LORAS - 1 more: the matrix has an adapter */
 	FR_NEEDS = FR_NEED_LORA + FR_LORAS
 };
 
