@@ -210,6 +210,13 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 int fr_judge_one(struct fr_session *s, const uint8_t *bytes, size_t size, struct fr_result *out, char **text_out,
 		 struct fr_error *err);
 
+/* ---- where the encoder looked ---- */
+/* The picture in a file's bytes with heat [heat_side, heat_side] of its result (fr_session_opts.heat) over it, and a
+ * caption that says what that is: malloc'd *png [*png_size], a PNG file that the caller frees. max_pixels as in
+ * fr_session_opts. The same bytes for the same picture, heat and model. */
+int fr_heatmap(const struct fr_model *model, const uint8_t *bytes, size_t size, uint64_t max_pixels, const float *heat,
+	       int heat_side, uint8_t **png, size_t *png_size, struct fr_error *err);
+
 /* ---- intermediates, for porters --------------------------------------------------------------------------------- */
 struct fr_dump_opts {
 	const uint8_t *image; /* file bytes; NULL with pixels_file */

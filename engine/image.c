@@ -186,14 +186,14 @@ static int plan_outputs(struct axis *a, const struct filter *f, struct fr_error 
 }
 
 /* a->size, at, in and out are set. */
-static int axis_plan(struct axis *a, const struct fr_image_desc *desc, struct fr_error *err)
+static int axis_plan(struct axis *a, int crop, enum fr_resample resample, struct fr_error *err)
 {
-	int offset = window_offset(a->out, desc->crop);
+	int offset = window_offset(a->out, crop);
 
 	a->skip = offset < 0 ? -offset : 0;
 	a->first = offset > 0 ? offset : 0;
-	a->count = a->out - a->first < desc->crop - a->skip ? a->out - a->first : desc->crop - a->skip;
-	FR_TRY(plan_outputs(a, &filters[desc->resample], err));
+	a->count = a->out - a->first < crop - a->skip ? a->out - a->first : crop - a->skip;
+	FR_TRY(plan_outputs(a, &filters[resample], err));
 	for (int i = 0; i < a->count; i++)
 		split_border(a, i);
 	return 0;
@@ -271,8 +271,8 @@ static void sum_rows(struct work *w, int i, uint8_t *out)
 		out[c] = clip8(w->sums[c]);
 }
 
-/* out [crop, crop, 3], zeroed */
-static int resample(struct work *w, int crop, uint8_t *out, struct fr_error *err)
+/* out [.., width, 3], zeroed */
+static int resample(struct work *w, int width, uint8_t *out, struct fr_error *err)
 {
 	w->rows = w->y.taps < w->img->h ? w->y.taps : w->img->h;
 	w->len = (size_t)w->x.count * 3;
@@ -284,25 +284,9 @@ static int resample(struct work *w, int crop, uint8_t *out, struct fr_error *err
 	resample_row(&w->x, NULL, w->border, w->border_row);
 	for (int i = 0; i < w->y.count; i++) {
 		fill_ring(w, w->y.start[i], w->y.start[i] + w->y.len[i]);
-		sum_rows(w, i, out + ((size_t)(w->y.skip + i) * (size_t)crop + (size_t)w->x.skip) * 3);
+		sum_rows(w, i, out + ((size_t)(w->y.skip + i) * (size_t)width + (size_t)w->x.skip) * 3);
 	}
 	return 0;
-}
-
-/* The picture in its frame: the picture's own size, or a square with the picture in its centre. */
-static void place(struct work *w, const struct fr_image_desc *desc)
-{
-	int side = w->img->w > w->img->h ? w->img->w : w->img->h;
-
-	w->x.in = w->x.size = w->img->w;
-	w->y.in = w->y.size = w->img->h;
-	for (int c = 0; c < 3; c++)
-		w->border[c] = (uint8_t)(int)((double)desc->mean[c] * 255);
-	if (desc->fit != FR_FIT_PAD)
-		return;
-	w->x.in = w->y.in = side;
-	w->x.at = (side - w->x.size) / 2;
-	w->y.at = (side - w->y.size) / 2;
 }
 
 /* transformers: the short edge becomes `resize`, the long one int(resize * long / short). */
@@ -311,41 +295,94 @@ static int resized(int side, int shorter, int resize)
 	return (int)((double)((int64_t)resize * side) / shorter);
 }
 
-static int check_fit(const struct fr_image *img, const struct fr_image_desc *desc, struct fr_error *err)
+/* A picture of width x height in its frame (its own size, or a square with the picture in its centre), and the size
+ * that this is resized to. */
+static void place(struct axis *x, struct axis *y, int width, int height, const struct fr_image_desc *desc)
 {
-	int64_t longer = img->w > img->h ? img->w : img->h, shorter = img->w > img->h ? img->h : img->w;
+	const int side = width > height ? width : height, shorter = width > height ? height : width;
+	const int pad = desc->fit == FR_FIT_PAD;
 
-	if (desc->resize < 1 || desc->resize > MAX_SIDE || desc->crop < 1 || desc->crop > MAX_SIDE)
-		return fr_fail(err, FR_E_MODEL, "resize to %d and crop to %d, expected 1 to %d", desc->resize,
-			       desc->crop, MAX_SIDE);
+	x->size = width;
+	y->size = height;
+	x->in = pad ? side : width;
+	y->in = pad ? side : height;
+	x->at = (x->in - width) / 2;
+	y->at = (y->in - height) / 2;
+	x->out = resized(x->in, pad ? side : shorter, desc->resize);
+	y->out = resized(y->in, pad ? side : shorter, desc->resize);
+}
+
+static int check_sides(int width, int height, struct fr_error *err)
+{
+	const int64_t longer = width > height ? width : height, shorter = width > height ? height : width;
+
 	if (longer > MAX_PROPORTION * shorter)
-		return fr_fail(err, FR_E_LIMIT, "%d x %d pixels: one side is more than %d times the other", img->w,
-			       img->h, MAX_PROPORTION);
+		return fr_fail(err, FR_E_LIMIT, "%d x %d pixels: one side is more than %d times the other", width,
+			       height, MAX_PROPORTION);
 	return 0;
+}
+
+/* The window of width x height in the middle of the resized frame -> out [height, width, 3]; w->x and w->y are placed.
+ */
+static int fit(struct work *w, int width, int height, enum fr_resample by, uint8_t *out, struct fr_error *err)
+{
+	int rc = axis_plan(&w->x, width, by, err);
+
+	memset(out, 0, (size_t)width * (size_t)height * 3);
+	if (rc == 0)
+		rc = axis_plan(&w->y, height, by, err);
+	if (rc == 0)
+		rc = resample(w, width, out, err);
+	axis_free(&w->x);
+	axis_free(&w->y);
+	free(w->ring);
+	free(w->border_row);
+	free(w->sums);
+	return rc;
 }
 
 int fr_image_fit(const struct fr_image *img, const struct fr_image_desc *desc, uint8_t *out, struct fr_error *err)
 {
 	struct work w = {.img = img};
-	int shorter, rc;
 
-	FR_TRY(check_fit(img, desc, err));
-	place(&w, desc);
-	shorter = w.x.in < w.y.in ? w.x.in : w.y.in;
-	w.x.out = resized(w.x.in, shorter, desc->resize);
-	w.y.out = resized(w.y.in, shorter, desc->resize);
-	memset(out, 0, (size_t)desc->crop * (size_t)desc->crop * 3);
-	rc = axis_plan(&w.x, desc, err);
-	if (rc == 0)
-		rc = axis_plan(&w.y, desc, err);
-	if (rc == 0)
-		rc = resample(&w, desc->crop, out, err);
-	axis_free(&w.x);
-	axis_free(&w.y);
-	free(w.ring);
-	free(w.border_row);
-	free(w.sums);
-	return rc;
+	if (desc->resize < 1 || desc->resize > MAX_SIDE || desc->crop < 1 || desc->crop > MAX_SIDE)
+		return fr_fail(err, FR_E_MODEL, "resize to %d and crop to %d, expected 1 to %d", desc->resize,
+			       desc->crop, MAX_SIDE);
+	FR_TRY(check_sides(img->w, img->h, err));
+	place(&w.x, &w.y, img->w, img->h, desc);
+	for (int c = 0; c < 3; c++)
+		w.border[c] = (uint8_t)(int)((double)desc->mean[c] * 255);
+	return fit(&w, desc->crop, desc->crop, desc->resample, out, err);
+}
+
+int fr_image_scale(const struct fr_image *img, int width, int height, uint8_t *out, struct fr_error *err)
+{
+	struct work w = {.img = img,
+			 .x = {.size = img->w, .in = img->w, .out = width},
+			 .y = {.size = img->h, .in = img->h, .out = height}};
+
+	if (width < 1 || width > MAX_SIDE || height < 1 || height > MAX_SIDE)
+		return fr_fail(err, FR_E_LIMIT, "resize to %d x %d, expected 1 to %d a side", width, height, MAX_SIDE);
+	FR_TRY(check_sides(img->w, img->h, err));
+	return fit(&w, width, height, FR_BICUBIC, out, err);
+}
+
+/* Output i of a resize has its centre at (i + 0.5) * in / out of the frame. */
+static void axis_view(const struct axis *a, int crop, double *from, double *size)
+{
+	const double scale = axis_scale(a);
+
+	*from = window_offset(a->out, crop) * scale - a->at;
+	*size = crop * scale;
+}
+
+void fr_image_view(const struct fr_image_desc *desc, int width, int height, struct fr_view *view)
+{
+	struct axis x, y;
+
+	place(&x, &y, width, height, desc);
+	axis_view(&x, desc->crop, &view->x, &view->w);
+	axis_view(&y, desc->crop, &view->y, &view->h);
 }
 
 void fr_image_normalise(const uint8_t *u8, const struct fr_image_desc *desc, float *out)
