@@ -1,8 +1,9 @@
 /* The binder on checkpoints of several files: original LLaVA's layout with a CLIP and a DINOv2 of their own, a fusion,
- * and an adapter over a base. The names are written out here once more, so that the table is held against them. */
+ * and an adapter over a base. */
 #include "../engine/positions.h"
 #include "../weights/bind.h"
 #include "files.h"
+#include "parts_file.h"
 #include "test.h"
 
 /* Sizes that differ wherever the model lets them. CLIP runs 1 of 2 layers, DINOv2's table is 3 x 3 for a grid of 2 x 2.
@@ -41,193 +42,12 @@ static const struct fr_model_desc sizes = {
 enum { CLIP_ASKED = 5 + 16, DINO_ASKED = 4 + 14 * 2, PROJ_ASKED = 4, FUSION_ASKED = 20, TEXT_ASKED = 3 + 9 * 2 };
 enum { MERGED_ASKED = CLIP_ASKED + DINO_ASKED + 2 * PROJ_ASKED + FUSION_ASKED + TEXT_ASKED };
 
-/* ---- the files ---- */
-struct item {
-	enum fr_from from;
-	char name[128];
-	enum fr_dtype dtype;
-	int64_t shape[4];
-	int ndim;
-};
-struct files {
-	struct item at[512];
-	int n;
-	int odd; /* one byte in front puts all tensors on odd addresses */
-};
+enum { ADAPTED = 1 << FR_LORA_Q | 1 << FR_LORA_V | 1 << FR_LORA_DOWN, ALL = (1 << FR_LORAS) - 1, RANK = 2 };
+
 static const char *const file_names[FR_FROMS] = {"model.safetensors", "clip.safetensors", "dino.safetensors",
 						 "trained.safetensors", "adapter.safetensors"};
 
-static struct item *add(struct files *f, enum fr_from from, const char *prefix, const char *name, int ndim, int64_t a,
-			int64_t b, int64_t c, int64_t d)
-{
-	struct item *i = &f->at[f->n++];
-
-	*i = (struct item){.from = from, .dtype = FR_F32, .shape = {a, b, c, d}, .ndim = ndim};
-	snprintf(i->name, sizeof i->name, "%s%s", prefix, name);
-	return i;
-}
-/* NAME.weight [out, in] and NAME.bias [out]; in 0: NAME.weight [out]. */
-static void add_linear(struct files *f, enum fr_from from, const char *prefix, const char *name, int64_t out,
-		       int64_t in)
-{
-	char text[96];
-
-	snprintf(text, sizeof text, "%s.weight", name);
-	add(f, from, prefix, text, in ? 2 : 1, out, in, 0, 0);
-	snprintf(text, sizeof text, "%s.bias", name);
-	add(f, from, prefix, text, 1, out, 0, 0, 0);
-}
-
-static void add_clip(struct files *f, enum fr_from from, const char *prefix)
-{
-	static const char *const square[] = {"q_proj", "k_proj", "v_proj", "out_proj"};
-	char at[64], text[96];
-
-	add(f, from, prefix, "embeddings.class_embedding", 1, 8, 0, 0, 0);
-	add(f, from, prefix, "embeddings.patch_embedding.weight", 4, 8, 3, 14, 14);
-	add(f, from, prefix, "embeddings.position_embedding.weight", 2, 5, 8, 0, 0);
-	add(f, from, prefix, "embeddings.position_ids", 2, 1, 5, 0, 0)->dtype = FR_I64;
-	add_linear(f, from, prefix, "pre_layrnorm", 8, 0);
-	for (int l = 0; l < 2; l++) {
-		snprintf(at, sizeof at, "encoder.layers.%d.", l);
-		for (int i = 0; i < 4; i++) {
-			snprintf(text, sizeof text, "%sself_attn.%s", at, square[i]);
-			add_linear(f, from, prefix, text, 8, 8);
-		}
-		for (int i = 1; i <= 2; i++) {
-			snprintf(text, sizeof text, "%slayer_norm%d", at, i);
-			add_linear(f, from, prefix, text, 8, 0);
-			snprintf(text, sizeof text, "%smlp.fc%d", at, i);
-			add_linear(f, from, prefix, text, i == 1 ? 12 : 8, i == 1 ? 8 : 12);
-		}
-	}
-	add_linear(f, from, prefix, "post_layernorm", 8, 0);
-}
-
-static void add_dino(struct files *f)
-{
-	char text[96];
-
-	add(f, FR_FROM_DINO, "", "cls_token", 3, 1, 1, 6, 0);
-	add(f, FR_FROM_DINO, "", "pos_embed", 3, 1, 10, 6, 0);
-	add(f, FR_FROM_DINO, "", "mask_token", 2, 1, 6, 0, 0);
-	add(f, FR_FROM_DINO, "", "patch_embed.proj.weight", 4, 6, 3, 14, 14);
-	add(f, FR_FROM_DINO, "", "patch_embed.proj.bias", 1, 6, 0, 0, 0);
-	for (int l = 0; l < 2; l++) {
-		char at[32];
-
-		snprintf(at, sizeof at, "blocks.%d.", l);
-		add_linear(f, FR_FROM_DINO, at, "attn.qkv", 18, 6);
-		add_linear(f, FR_FROM_DINO, at, "attn.proj", 6, 6);
-		add_linear(f, FR_FROM_DINO, at, "mlp.fc1", 10, 6);
-		add_linear(f, FR_FROM_DINO, at, "mlp.fc2", 6, 10);
-		for (int i = 1; i <= 2; i++) {
-			snprintf(text, sizeof text, "norm%d", i);
-			add_linear(f, FR_FROM_DINO, at, text, 6, 0);
-			snprintf(text, sizeof text, "ls%d.gamma", i);
-			add(f, FR_FROM_DINO, at, text, 1, 6, 0, 0, 0);
-		}
-	}
-	add_linear(f, FR_FROM_DINO, "", "norm", 6, 0);
-}
-
-static void add_projector(struct files *f, enum fr_from from, const char *prefix, int64_t in)
-{
-	add_linear(f, from, prefix, "0", 18, in);
-	add_linear(f, from, prefix, "2", 16, 18);
-}
-
-static void add_fusion(struct files *f, enum fr_from from, const char *prefix)
-{
-	static const char *const square[] = {"linear_v", "linear_k", "linear_q", "linear_merge"};
-	char text[96];
-
-	add(f, from, prefix, "attention_mlp.mlp.0.weight", 4, 5, 3, 1, 1);
-	add(f, from, prefix, "attention_mlp.mlp.0.bias", 1, 5, 0, 0, 0);
-	add(f, from, prefix, "attention_mlp.mlp.2.weight", 4, 3, 5, 1, 1);
-	add(f, from, prefix, "attention_mlp.mlp.2.bias", 1, 3, 0, 0, 0);
-	for (int i = 0; i < 4; i++) {
-		snprintf(text, sizeof text, "mhatt.0.%s", square[i]);
-		add_linear(f, from, prefix, text, 16, 16);
-	}
-	add_linear(f, from, prefix, "ffn.0.mlp.fc.linear", 22, 16);
-	add_linear(f, from, prefix, "ffn.0.mlp.linear", 16, 22);
-	for (int i = 0; i < 4; i++) {
-		snprintf(text, sizeof text, "norm.%d.%c_2", i / 2, "ab"[i % 2]);
-		add(f, from, prefix, text, 1, 16, 0, 0, 0);
-	}
-}
-
-static const struct {
-	const char *name;
-	int64_t out, in;
-} matrices[FR_LORAS] = {{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16}, {"self_attn.v_proj", 8, 16},
-			{"self_attn.o_proj", 16, 16}, {"mlp.gate_proj", 24, 16},   {"mlp.up_proj", 24, 16},
-			{"mlp.down_proj", 16, 24}};
-
-static void add_text(struct files *f)
-{
-	char text[96];
-
-	add(f, FR_FROM_MODEL, "model.", "embed_tokens.weight", 2, 9, 16, 0, 0);
-	add(f, FR_FROM_MODEL, "model.", "norm.weight", 1, 16, 0, 0, 0);
-	add(f, FR_FROM_MODEL, "", "lm_head.weight", 2, 9, 16, 0, 0);
-	for (int l = 0; l < 2; l++) {
-		for (int i = 0; i < FR_LORAS; i++) {
-			snprintf(text, sizeof text, "layers.%d.%s.weight", l, matrices[i].name);
-			add(f, FR_FROM_MODEL, "model.", text, 2, matrices[i].out, matrices[i].in, 0, 0);
-		}
-		snprintf(text, sizeof text, "layers.%d.input_layernorm.weight", l);
-		add(f, FR_FROM_MODEL, "model.", text, 1, 16, 0, 0, 0);
-		snprintf(text, sizeof text, "layers.%d.post_attention_layernorm.weight", l);
-		add(f, FR_FROM_MODEL, "model.", text, 1, 16, 0, 0, 0);
-	}
-}
-
-static void add_adapter(struct files *f, unsigned which, int rank)
-{
-	char text[96];
-
-	for (int l = 0; l < 2; l++)
-		for (int i = 0; i < FR_LORAS; i++) {
-			if (!(which >> i & 1))
-				continue;
-			snprintf(text, sizeof text, "layers.%d.%s.lora_A.weight", l, matrices[i].name);
-			add(f, FR_FROM_ADAPTER, "base_model.model.model.", text, 2, rank, matrices[i].in, 0, 0);
-			snprintf(text, sizeof text, "layers.%d.%s.lora_B.weight", l, matrices[i].name);
-			add(f, FR_FROM_ADAPTER, "base_model.model.model.", text, 2, matrices[i].out, rank, 0, 0);
-		}
-}
-
-static void merged(struct files *f)
-{
-	memset(f, 0, sizeof *f);
-	add_text(f);
-	add_projector(f, FR_FROM_MODEL, "model.mm_projector.", 8);
-	add_projector(f, FR_FROM_MODEL, "model.dino_mm_projector.", 6);
-	add_fusion(f, FR_FROM_MODEL, "model.crossattention.");
-	add_clip(f, FR_FROM_TOWER, "vision_model.");
-	add(f, FR_FROM_TOWER, "", "text_model.final_layer_norm.weight", 1, 7, 0, 0, 0);
-	add(f, FR_FROM_TOWER, "", "logit_scale", 0, 0, 0, 0, 0);
-	add(f, FR_FROM_TOWER, "", "visual_projection.weight", 2, 7, 8, 0, 0);
-	add_dino(f);
-}
-
-enum { ADAPTED = 1 << FR_LORA_Q | 1 << FR_LORA_V | 1 << FR_LORA_DOWN, ALL = (1 << FR_LORAS) - 1, RANK = 2 };
-static void adapted(struct files *f, unsigned which)
-{
-	memset(f, 0, sizeof *f);
-	add_text(f);
-	add_projector(f, FR_FROM_MODEL, "model.mm_projector.", 8); /* the base's own */
-	add_clip(f, FR_FROM_TOWER, "vision_model.");
-	add_dino(f);
-	add_projector(f, FR_FROM_TRAINED, "base_model.model.model.mm_projector.", 8);
-	add_projector(f, FR_FROM_TRAINED, "base_model.model.model.dino_mm_projector.", 6);
-	add_fusion(f, FR_FROM_TRAINED, "base_model.model.model.crossattention.");
-	add_adapter(f, which, RANK);
-}
-
-static struct item *item(struct files *f, enum fr_from from, const char *name)
+static struct parts_item *item(struct parts_list *f, enum fr_from from, const char *name)
 {
 	for (int i = 0; i < f->n; i++)
 		if (f->at[i].from == from && strcmp(f->at[i].name, name) == 0)
@@ -237,7 +57,7 @@ static struct item *item(struct files *f, enum fr_from from, const char *name)
 }
 
 /* The items of one store into its file: every number is another, over all files. */
-static int write_file(const struct files *f, enum fr_from from, uint32_t *count, struct fr_error *err)
+static int write_file(const struct parts_list *f, enum fr_from from, int odd, uint32_t *count, struct fr_error *err)
 {
 	struct fr_tensor table[512];
 	struct fr_st_writer *w;
@@ -245,11 +65,11 @@ static int write_file(const struct files *f, enum fr_from from, uint32_t *count,
 	void *data[512];
 	int rc;
 
-	if (f->odd)
+	if (odd) /* one byte in front puts all tensors on odd addresses */
 		table[n++] = (struct fr_tensor){
 			.name = "a", .dtype = FR_U8, .ndim = 1, .shape = {1}, .data = "x", .bytes = 1};
 	for (int i = 0; i < f->n; i++) {
-		const struct item *t = &f->at[i];
+		const struct parts_item *t = &f->at[i];
 		struct fr_tensor *to = &table[n];
 		size_t items;
 
@@ -288,7 +108,7 @@ struct bound {
 };
 
 /* Writes the files, opens a store over each that holds something, and binds. */
-static struct bound *bind_files(const struct files *f, const struct fr_model_desc *desc)
+static struct bound *bind_files(const struct parts_list *f, const struct fr_model_desc *desc, int odd)
 {
 	static struct bound b;
 	uint32_t count = 0;
@@ -300,7 +120,7 @@ static struct bound *bind_files(const struct files *f, const struct fr_model_des
 		for (int i = 0; i < f->n; i++)
 			n += f->at[i].from == (enum fr_from)from;
 		if (n)
-			b.rc = write_file(f, from, &count, &b.err) ||
+			b.rc = write_file(f, from, odd, &count, &b.err) ||
 			       fr_store_open_file(files_path(file_names[from]), &b.from[from], &b.err);
 	}
 	if (b.rc == 0)
@@ -439,11 +259,11 @@ static int check_positions(const struct bound *b, size_t copies)
 
 static void test_merged(void)
 {
-	struct files f;
+	struct parts_list f;
 	struct bound *b;
 
-	merged(&f);
-	b = bind_files(&f, &sizes);
+	parts_model(&f, &sizes);
+	b = bind_files(&f, &sizes, 0);
 	CHECK("exact/bind parts: a merged model, CLIP and DINOv2 from their own files",
 	      b->rc == 0 && check_towers(b, "vision_model.") && check_rest(b, FR_FROM_MODEL, "model.") &&
 		      b->w.used == MERGED_ASKED && b->w.unused == (size_t)(f.n - MERGED_ASKED) &&
@@ -453,12 +273,12 @@ static void test_merged(void)
 	      b->rc == 0 && check_positions(b, 1), "rc %d, %zu copies", b->rc, b->w.n_copies);
 	unbind(b);
 
-	add_clip(&f, FR_FROM_MODEL, "model.vision_tower.vision_tower.vision_model.");
-	add_clip(&f, FR_FROM_MODEL, "model.dino_tower.clip_vision_tower.vision_model.");
-	add(&f, FR_FROM_MODEL, "model.dino_tower.vision_tower.", "cls_token", 3, 1, 1, 6, 0);
-	add(&f, FR_FROM_MODEL, "model.layers.0.", "self_attn.rotary_emb.inv_freq", 1, 2, 0, 0, 0);
+	parts_clip(&f, FR_FROM_MODEL, "model.vision_tower.vision_tower.vision_model.");
+	parts_clip(&f, FR_FROM_MODEL, "model.dino_tower.clip_vision_tower.vision_model.");
+	parts_add(&f, FR_FROM_MODEL, "model.dino_tower.vision_tower.", "cls_token", 3, 1, 1, 6, 0);
+	parts_add(&f, FR_FROM_MODEL, "model.layers.0.", "self_attn.rotary_emb.inv_freq", 1, 2, 0, 0, 0);
 	item(&f, FR_FROM_DINO, "pos_embed")->dtype = FR_F16;
-	b = bind_files(&f, &sizes);
+	b = bind_files(&f, &sizes, 0);
 	CHECK("exact/bind parts: copies of the towers in the checkpoint are left alone",
 	      b->rc == 0 && check_towers(b, "vision_model.") && check_rest(b, FR_FROM_MODEL, "model.") &&
 		      b->w.used == MERGED_ASKED && b->w.unused == (size_t)(f.n - MERGED_ASKED),
@@ -472,30 +292,29 @@ static void test_merged(void)
 static void test_forms(void)
 {
 	struct fr_model_desc desc = sizes;
-	struct files f;
+	struct parts_list f;
 	struct bound *b;
 
-	merged(&f);
+	parts_model(&f, &sizes);
 	for (int i = 0; i < f.n; i++)
 		if (f.at[i].from == FR_FROM_TOWER && strncmp(f.at[i].name, "vision_model.", 13) == 0)
 			memmove(f.at[i].name, f.at[i].name + 13, strlen(f.at[i].name) - 12);
-	b = bind_files(&f, &sizes);
+	b = bind_files(&f, &sizes, 0);
 	CHECK("exact/bind parts: a CLIP without the level vision_model", b->rc == 0 && check_towers(b, ""),
 	      "rc %d, \"%s\"", b->rc, b->err.text);
 	unbind(b);
 
-	merged(&f);
+	parts_model(&f, &sizes);
 	item(&f, FR_FROM_DINO, "pos_embed")->shape[1] = 5;
 	desc.vit[1].pos_side = 2;
-	b = bind_files(&f, &desc);
+	b = bind_files(&f, &desc, 0);
 	CHECK("exact/bind parts: a position table of the grid itself is used where it lies",
 	      b->rc == 0 && b->w.n_copies == 0 && is(b, &b->w.vit[1].pos, FR_FROM_DINO, "pos_embed", 5, 6),
 	      "rc %d, %zu copies, \"%s\"", b->rc, b->w.n_copies, b->err.text);
 	unbind(b);
 
-	merged(&f);
-	f.odd = 1;
-	b = bind_files(&f, &sizes);
+	parts_model(&f, &sizes);
+	b = bind_files(&f, &sizes, 1);
 	/* all but the resized table, which is in order, and two more for each packed tensor */
 	CHECK("exact/bind parts: on odd addresses the thirds of a packed tensor are copied",
 	      b->rc == 0 && check_towers(b, "vision_model.") && b->w.n_copies == MERGED_ASKED + 1 + 2 * 4 &&
@@ -515,11 +334,13 @@ static struct fr_model_desc adapted_sizes(unsigned which)
 
 static int check_adapter(const struct bound *b, unsigned which)
 {
+	int64_t out, in;
 	int good = 1;
 
 	for (int l = 0; l < 2; l++)
 		for (int i = 0; i < FR_LORAS; i++) {
 			const struct fr_lora_weights *w = &b->w.layer[l].lora[i];
+			const char *matrix = parts_matrix(&sizes.text, i, &out, &in);
 			char name[2][128];
 
 			if (!(which >> i & 1)) {
@@ -527,10 +348,10 @@ static int check_adapter(const struct bound *b, unsigned which)
 				continue;
 			}
 			for (int k = 0; k < 2; k++)
-				snprintf(name[k], sizeof *name, "base_model.model.model.layers.%d.%s.lora_%c.weight", l,
-					 matrices[i].name, "AB"[k]);
-			good &= is(b, &w->a, FR_FROM_ADAPTER, name[0], RANK, matrices[i].in) &&
-				is(b, &w->b, FR_FROM_ADAPTER, name[1], matrices[i].out, RANK);
+				snprintf(name[k], sizeof *name, PARTS_TUNED "layers.%d.%s.lora_%c.weight", l, matrix,
+					 "AB"[k]);
+			good &= is(b, &w->a, FR_FROM_ADAPTER, name[0], RANK, in) &&
+				is(b, &w->b, FR_FROM_ADAPTER, name[1], out, RANK);
 		}
 	return good;
 }
@@ -539,11 +360,11 @@ static void test_adapted(const char *name, unsigned which, size_t matrices_adapt
 {
 	const struct fr_model_desc desc = adapted_sizes(which);
 	const size_t asked = MERGED_ASKED + 2 * 2 * matrices_adapted;
-	struct files f;
+	struct parts_list f;
 	struct bound *b;
 
-	adapted(&f, which);
-	b = bind_files(&f, &desc);
+	parts_model(&f, &desc);
+	b = bind_files(&f, &desc, 0);
 	CHECK(name,
 	      b->rc == 0 && check_towers(b, "vision_model.") &&
 		      check_rest(b, FR_FROM_TRAINED, "base_model.model.model.") && check_adapter(b, which) &&
@@ -556,11 +377,11 @@ static void test_adapted(const char *name, unsigned which, size_t matrices_adapt
 static void test_roles(void)
 {
 	const struct fr_model_desc desc = adapted_sizes(ADAPTED);
-	struct files f;
+	struct parts_list f;
 	struct bound *b;
 
-	adapted(&f, ADAPTED);
-	b = bind_files(&f, &desc);
+	parts_model(&f, &desc);
+	b = bind_files(&f, &desc, 0);
 	if (b->rc == 0) {
 		const struct fr_tensor *pos = fr_role_find(b->from, "dino", "vit.pos", 0);
 		const struct fr_tensor *fc1 = fr_role_find(b->from, "clip", "vit.layer.fc1.w", 1);
@@ -590,8 +411,9 @@ static void test_roles(void)
 
 /* ---- what is refused ---- */
 enum change { DROP, SHAPE, ADD };
-#define LORA "base_model.model.model.layers."
-#define TRAINED "base_model.model.model."
+#define LORA PARTS_TUNED "layers."
+#define TRAINED PARTS_TUNED
+/* clang-format off */
 static const struct {
 	const char *what;
 	int adapter; /* over a base, else merged */
@@ -601,201 +423,76 @@ static const struct {
 	int64_t shape[4];
 	const char *says;
 } changes[] = {
-	{"CLIP: a tensor missing",
-	 0,
-	 FR_FROM_TOWER,
-	 DROP,
-	 "vision_model.encoder.layers.0.layer_norm2.bias",
-	 {0},
+	{"CLIP: a tensor missing", 0, FR_FROM_TOWER, DROP, "vision_model.encoder.layers.0.layer_norm2.bias", {0},
 	 "1 of the 102 tensors that config.json asks for are missing or do not fit: "
 	 "vision_model.encoder.layers.0.layer_norm2.bias is missing from clip.safetensors, expected [8]"},
-	{"CLIP: other sizes",
-	 0,
-	 FR_FROM_TOWER,
-	 SHAPE,
-	 "vision_model.embeddings.position_embedding.weight",
-	 {17, 8},
+	{"CLIP: other sizes", 0, FR_FROM_TOWER, SHAPE, "vision_model.embeddings.position_embedding.weight", {17, 8},
 	 "vision_model.embeddings.position_embedding.weight in clip.safetensors: expected [5, 8], got [17, 8]"},
-	{"a projector for another CLIP",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.mm_projector.0.weight",
-	 {18, 12},
+	{"a projector for another CLIP", 0, FR_FROM_MODEL, SHAPE, "model.mm_projector.0.weight", {18, 12},
 	 "model.mm_projector.0.weight in model.safetensors: expected [18, 8], got [18, 12]"},
-	{"a projector for another DINOv2",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.dino_mm_projector.0.weight",
-	 {18, 8},
+	{"a projector for another DINOv2", 0, FR_FROM_MODEL, SHAPE, "model.dino_mm_projector.0.weight", {18, 8},
 	 "model.dino_mm_projector.0.weight in model.safetensors: expected [18, 6], got [18, 8]"},
-	{"DINOv2: a tensor missing",
-	 0,
-	 FR_FROM_DINO,
-	 DROP,
-	 "blocks.1.ls2.gamma",
-	 {0},
+	{"DINOv2: a tensor missing", 0, FR_FROM_DINO, DROP, "blocks.1.ls2.gamma", {0},
 	 "blocks.1.ls2.gamma is missing from dino.safetensors, expected [6]"},
-	{"DINOv2: a packed matrix of two thirds",
-	 0,
-	 FR_FROM_DINO,
-	 SHAPE,
-	 "blocks.0.attn.qkv.weight",
-	 {12, 6},
+	{"DINOv2: a packed matrix of two thirds", 0, FR_FROM_DINO, SHAPE, "blocks.0.attn.qkv.weight", {12, 6},
 	 "blocks.0.attn.qkv.weight in dino.safetensors: expected [18, 6], got [12, 6]"},
-	{"DINOv2: a position table that is no square",
-	 0,
-	 FR_FROM_DINO,
-	 SHAPE,
-	 "pos_embed",
-	 {1, 11, 6},
+	{"DINOv2: a position table that is no square", 0, FR_FROM_DINO, SHAPE, "pos_embed", {1, 11, 6},
 	 "pos_embed in dino.safetensors: expected [10, 6], got [1, 11, 6]"},
-	{"DINOv2: a leading dimension that is not 1",
-	 0,
-	 FR_FROM_DINO,
-	 SHAPE,
-	 "cls_token",
-	 {2, 1, 6},
+	{"DINOv2: a leading dimension that is not 1", 0, FR_FROM_DINO, SHAPE, "cls_token", {2, 1, 6},
 	 "cls_token in dino.safetensors: expected [6], got [2, 1, 6]"},
-	{"DINOv2: one with registers",
-	 0,
-	 FR_FROM_DINO,
-	 ADD,
-	 "register_tokens",
-	 {1, 4, 6},
+	{"DINOv2: one with registers", 0, FR_FROM_DINO, ADD, "register_tokens", {1, 4, 6},
 	 "register_tokens in dino.safetensors: expected none, got [1, 4, 6]"},
-	{"a projector missing",
-	 0,
-	 FR_FROM_MODEL,
-	 DROP,
-	 "model.dino_mm_projector.2.bias",
-	 {0},
+	{"a projector missing", 0, FR_FROM_MODEL, DROP, "model.dino_mm_projector.2.bias", {0},
 	 "model.dino_mm_projector.2.bias is missing, expected [16]"},
-	{"fusion: a tensor missing",
-	 0,
-	 FR_FROM_MODEL,
-	 DROP,
-	 "model.crossattention.norm.1.a_2",
-	 {0},
+	{"fusion: a tensor missing", 0, FR_FROM_MODEL, DROP, "model.crossattention.norm.1.a_2", {0},
 	 "model.crossattention.norm.1.a_2 is missing, expected [16]"},
-	{"fusion: a bias for another number of heads",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.crossattention.attention_mlp.mlp.0.weight",
-	 {5, 4, 1, 1},
+	{"fusion: a bias for another number of heads", 0, FR_FROM_MODEL, SHAPE,
+	 "model.crossattention.attention_mlp.mlp.0.weight", {5, 4, 1, 1},
 	 "expected [5, 3, 1, 1], got [5, 4, 1, 1]"},
-	{"fusion: a convolution that is wider than a point",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.crossattention.attention_mlp.mlp.2.weight",
-	 {3, 5, 3, 3},
+	{"fusion: a convolution that is wider than a point", 0, FR_FROM_MODEL, SHAPE,
+	 "model.crossattention.attention_mlp.mlp.2.weight", {3, 5, 3, 3},
 	 "expected [3, 5, 1, 1], got [3, 5, 3, 3]"},
-	{"fusion: another width",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.crossattention.mhatt.0.linear_merge.weight",
-	 {16, 20},
+	{"fusion: another width", 0, FR_FROM_MODEL, SHAPE, "model.crossattention.mhatt.0.linear_merge.weight", {16, 20},
 	 "model.crossattention.mhatt.0.linear_merge.weight in model.safetensors: expected [16, 16], got [16, 20]"},
-	{"fusion: another inner width",
-	 0,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.crossattention.ffn.0.mlp.fc.linear.bias",
-	 {20},
+	{"fusion: another inner width", 0, FR_FROM_MODEL, SHAPE, "model.crossattention.ffn.0.mlp.fc.linear.bias", {20},
 	 "expected [22], got [20]"},
-	{"decoder: a tensor missing",
-	 0,
-	 FR_FROM_MODEL,
-	 DROP,
-	 "model.layers.1.self_attn.v_proj.weight",
-	 {0},
+	{"decoder: a tensor missing", 0, FR_FROM_MODEL, DROP, "model.layers.1.self_attn.v_proj.weight", {0},
 	 "model.layers.1.self_attn.v_proj.weight is missing, expected [8, 16]"},
-	{"head missing", 0, FR_FROM_MODEL, DROP, "lm_head.weight", {0}, "lm_head.weight is missing, expected [9, 16]"},
-	{"adapter: a thin matrix missing",
-	 1,
-	 FR_FROM_ADAPTER,
-	 DROP,
-	 LORA "1.mlp.down_proj.lora_B.weight",
-	 {0},
+	{"head missing", 0, FR_FROM_MODEL, DROP, "lm_head.weight", {0},
+	 "lm_head.weight is missing, expected [9, 16]"},
+	{"adapter: a thin matrix missing", 1, FR_FROM_ADAPTER, DROP, LORA "1.mlp.down_proj.lora_B.weight", {0},
 	 LORA "1.mlp.down_proj.lora_B.weight is missing from adapter.safetensors, expected [16, 2]"},
-	{"adapter: for a base of another width",
-	 1,
-	 FR_FROM_ADAPTER,
-	 SHAPE,
-	 LORA "0.self_attn.q_proj.lora_A.weight",
-	 {2, 20},
+	{"adapter: for a base of another width", 1, FR_FROM_ADAPTER, SHAPE,
+	 LORA "0.self_attn.q_proj.lora_A.weight", {2, 20},
 	 "do not fit (is this the base that the adapter was trained on?): " LORA
 	 "0.self_attn.q_proj.lora_A.weight in adapter.safetensors: expected [2, 16], got [2, 20]"},
-	{"adapter: a base of another width",
-	 1,
-	 FR_FROM_MODEL,
-	 SHAPE,
-	 "model.layers.0.self_attn.q_proj.weight",
-	 {20, 20},
-	 "do not fit (is this the base that the adapter was trained on?): model.layers.0.self_attn.q_proj.weight in "
-	 "model.safetensors: expected [16, 16], got [20, 20]"},
-	{"adapter: another rank in one matrix",
-	 1,
-	 FR_FROM_ADAPTER,
-	 SHAPE,
-	 LORA "0.self_attn.v_proj.lora_B.weight",
-	 {8, 4},
+	{"adapter: a base of another width", 1, FR_FROM_MODEL, SHAPE,
+	 "model.layers.0.self_attn.q_proj.weight", {20, 20},
+	 "do not fit (is this the base that the adapter was trained on?): model.layers.0.self_attn.q_proj.weight "
+	 "in model.safetensors: expected [16, 16], got [20, 20]"},
+	{"adapter: another rank in one matrix", 1, FR_FROM_ADAPTER, SHAPE,
+	 LORA "0.self_attn.v_proj.lora_B.weight", {8, 4},
 	 "expected [8, 2], got [8, 4]"},
-	{"adapter: trained projectors are not filled up from the base",
-	 1,
-	 FR_FROM_TRAINED,
-	 DROP,
-	 TRAINED "mm_projector.2.weight",
-	 {0},
+	{"adapter: trained projectors are not filled up from the base", 1, FR_FROM_TRAINED, DROP,
+	 TRAINED "mm_projector.2.weight", {0},
 	 TRAINED "mm_projector.2.weight is missing from trained.safetensors, expected [16, 18]"},
-	{"adapter: a matrix that has none by its configuration",
-	 1,
-	 FR_FROM_ADAPTER,
-	 ADD,
-	 LORA "0.self_attn.k_proj.lora_A.weight",
-	 {2, 16},
-	 "adapter.safetensors: 1 of its 13 tensors have no place in this model, and leaving them out would change its "
-	 "answers: " LORA "0.self_attn.k_proj.lora_A.weight"},
-	{"adapter: a layer that the base has not",
-	 1,
-	 FR_FROM_ADAPTER,
-	 ADD,
-	 LORA "2.self_attn.q_proj.lora_A.weight",
-	 {2, 16},
+	{"adapter: a matrix that has none by its configuration", 1, FR_FROM_ADAPTER, ADD,
+	 LORA "0.self_attn.k_proj.lora_A.weight", {2, 16},
+	 "adapter.safetensors: 1 of its 13 tensors have no place in this model, and leaving them out would "
+	 "change its answers: " LORA "0.self_attn.k_proj.lora_A.weight"},
+	{"adapter: a layer that the base has not", 1, FR_FROM_ADAPTER, ADD,
+	 LORA "2.self_attn.q_proj.lora_A.weight", {2, 16},
 	 LORA "2.self_attn.q_proj.lora_A.weight"},
-	{"adapter: a magnitude of DoRA",
-	 1,
-	 FR_FROM_ADAPTER,
-	 ADD,
-	 LORA "0.self_attn.q_proj.lora_magnitude_vector",
-	 {16},
+	{"adapter: a magnitude of DoRA", 1, FR_FROM_ADAPTER, ADD, LORA "0.self_attn.q_proj.lora_magnitude_vector", {16},
 	 LORA "0.self_attn.q_proj.lora_magnitude_vector"},
-	{"adapter: a bias",
-	 1,
-	 FR_FROM_ADAPTER,
-	 ADD,
-	 LORA "0.self_attn.q_proj.bias",
-	 {16},
+	{"adapter: a bias", 1, FR_FROM_ADAPTER, ADD, LORA "0.self_attn.q_proj.bias", {16},
 	 LORA "0.self_attn.q_proj.bias"},
-	{"adapter: an embedding table",
-	 1,
-	 FR_FROM_ADAPTER,
-	 ADD,
-	 TRAINED "embed_tokens.lora_embedding_A",
-	 {2, 9},
+	{"adapter: an embedding table", 1, FR_FROM_ADAPTER, ADD, TRAINED "embed_tokens.lora_embedding_A", {2, 9},
 	 TRAINED "embed_tokens.lora_embedding_A"},
-	{"adapter: trained besides, without a place",
-	 1,
-	 FR_FROM_TRAINED,
-	 ADD,
-	 TRAINED "embed_tokens.weight",
-	 {9, 16},
+	{"adapter: trained besides, without a place", 1, FR_FROM_TRAINED, ADD, TRAINED "embed_tokens.weight", {9, 16},
 	 "trained.safetensors: 1 of its 29 tensors have no place in this model"},
 };
+/* clang-format on */
 
 static void test_changes(void)
 {
@@ -803,17 +500,14 @@ static void test_changes(void)
 		const struct fr_model_desc desc = changes[i].adapter ? adapted_sizes(ADAPTED) : sizes;
 		int64_t shape[4];
 		char name[160];
-		struct files f;
-		struct item *t;
+		struct parts_list f;
+		struct parts_item *t;
 		struct bound *b;
 
 		memcpy(shape, changes[i].shape, sizeof shape);
-		if (changes[i].adapter)
-			adapted(&f, ADAPTED);
-		else
-			merged(&f);
+		parts_model(&f, &desc);
 		if (changes[i].change == ADD)
-			t = add(&f, changes[i].from, "", changes[i].name, 4, 0, 0, 0, 0);
+			t = parts_add(&f, changes[i].from, "", changes[i].name, 4, 0, 0, 0, 0);
 		else
 			t = item(&f, changes[i].from, changes[i].name);
 		if (changes[i].change == DROP) {
@@ -823,7 +517,7 @@ static void test_changes(void)
 			for (t->ndim = 0; t->ndim < 4 && shape[t->ndim]; t->ndim++)
 				;
 		}
-		b = bind_files(&f, &desc);
+		b = bind_files(&f, &desc, 0);
 		snprintf(name, sizeof name, "exact/bind parts refused: %s", changes[i].what);
 		CHECK(name, b->rc != 0 && b->err.code == FR_E_MODEL && strstr(b->err.text, changes[i].says),
 		      "rc %d, \"%s\"", b->rc, b->err.text);
@@ -834,75 +528,20 @@ static void test_changes(void)
 /* A file of something else: the first tensors asked for are named with the file. */
 static void test_wrong_file(void)
 {
-	struct files f;
+	struct parts_list f;
 	struct bound *b;
 
-	merged(&f);
+	parts_model(&f, &sizes);
 	for (int i = 0; i < f.n; i++)
 		if (f.at[i].from == FR_FROM_DINO)
 			memcpy(f.at[i].name, "x_", 2);
-	b = bind_files(&f, &sizes);
+	b = bind_files(&f, &sizes, 0);
 	CHECK("exact/bind parts refused: a file that is no DINOv2",
 	      b->rc != 0 &&
 		      strstr(b->err.text, "32 of the 102 tensors that config.json asks for are missing or do not fit: "
 					  "cls_token is missing from dino.safetensors, expected [6]; "),
 	      "rc %d, \"%s\"", b->rc, b->err.text);
 	unbind(b);
-}
-
-/* ---- stores over one file ---- */
-static void test_stores(void)
-{
-	static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
-	const char *header = "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
-	struct fr_store *st = NULL;
-	struct fr_source *src;
-	struct fr_error err;
-	int rc;
-
-	files_dir("stores");
-	if (fr_source_open(files_path("stores"), &src, &err) != 0) {
-		test_fail("exact/store", "%s", err.text);
-		return;
-	}
-	rc = fr_store_open_named(src, names, 2, &st, &err);
-	CHECK("exact/store refused: none of the names",
-	      rc == -1 && !st && err.code == FR_E_MODEL &&
-		      strstr(err.text, "stores: expected adapter_model.safetensors or adapter_model.bin, found none"),
-	      "rc %d, \"%s\"", rc, err.text);
-	files_text("stores/adapter_model.bin", "no zip at all");
-	rc = fr_store_open_named(src, names, 2, &st, &err);
-	CHECK("exact/store refused: the second name, with what is wrong in it",
-	      rc == -1 && !st && strstr(err.text, "adapter_model.bin: expected a torch.save file"), "rc %d, \"%s\"", rc,
-	      err.text);
-	files_put_safetensors("stores/adapter_model.safetensors", header, 8);
-	rc = fr_store_open_named(src, names, 2, &st, &err);
-	CHECK("exact/store: the first name goes before the second",
-	      rc == 0 && fr_store_count(st) == 1 && strcmp(fr_store_at(st, 0)->file, names[0]) == 0, "rc %d, \"%s\"",
-	      rc, err.text);
-	fr_store_close(st);
-	fr_source_close(src);
-
-	rc = fr_store_open_file(files_path("stores/adapter_model.safetensors"), &st, &err);
-	CHECK("exact/store: a file by itself",
-	      rc == 0 && fr_store_find(st, "w") && !strcmp(fr_store_at(st, 0)->file, names[0]), "rc %d, \"%s\"", rc,
-	      err.text);
-	if (rc == 0) {
-		const void *data = fr_store_find(st, "w")->data;
-		const char *path = fr_map_at(data);
-
-		CHECK("exact/store: its mapping is known by its path, and is gone with the store",
-		      path && strstr(path, "stores/adapter_model.safetensors"), "%s", path ? path : "unknown");
-		fr_store_close(st);
-		CHECK("exact/store: closed", fr_map_at(data) == NULL, "still mapped");
-	}
-	rc = fr_store_open_file(files_path("stores/none.pth"), &st, &err);
-	CHECK("exact/store refused: no such file",
-	      rc == -1 && !st && err.code == FR_E_MODEL && strstr(err.text, "stores/none.pth: cannot be opened"),
-	      "rc %d, \"%s\"", rc, err.text);
-	rc = fr_store_open_file(files_path("stores"), &st, &err);
-	CHECK("exact/store refused: a directory", rc == -1 && strstr(err.text, "expected a file, got a directory"),
-	      "rc %d, \"%s\"", rc, err.text);
 }
 
 int main(void)
@@ -915,6 +554,5 @@ int main(void)
 	test_roles();
 	test_changes();
 	test_wrong_file();
-	test_stores();
 	return test_done();
 }
