@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 struct counts {
-	size_t images, fake, real, inconclusive, unparsed, failed, differ, forced;
+	size_t images, fake, real, inconclusive, unparsed, unscored, failed, differ, forced;
 };
 /* A path that waits for its result: results come in the order of the images, but some later. */
 struct waiting {
@@ -130,6 +130,7 @@ static void count(struct counts *n, const struct fr_result *r)
 	n->real += r->verdict == FR_REAL;
 	n->inconclusive += r->verdict == FR_INCONCLUSIVE;
 	n->unparsed += r->text_verdict == FR_UNPARSED;
+	n->unscored += r->error.code == FR_OK && !r->has_score;
 	n->differ += (r->verdict == FR_FAKE && r->text_verdict == FR_REAL) ||
 		     (r->verdict == FR_REAL && r->text_verdict == FR_FAKE);
 	n->forced += r->opening && strcmp(r->opening, "forced") == 0;
@@ -204,6 +205,8 @@ static void say_end(const struct run *r)
 		   now() - r->start, n->fake, n->real);
 	if (n->inconclusive)
 		buf_printf(&b, ", %zu inconclusive", n->inconclusive);
+	if (n->unscored)
+		buf_printf(&b, ", %zu without a score", n->unscored);
 	if (n->unparsed)
 		buf_printf(&b, ", %zu without a verdict in the text", n->unparsed);
 	if (n->failed)

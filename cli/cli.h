@@ -154,7 +154,7 @@ void record_csv_header(struct buf *b, const struct run_facts *run);
 void record_csv(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r);
 void json_string(struct buf *b, const char *s, size_t n); /* quoted; bytes that are no UTF-8 become U+FFFD */
 
-/* ---- screen.c: results for people ---- */
+/* ---- screen.c, screen_text.c, screen_table.c: results for people ---- */
 struct screen;
 struct screen_opts {
 	const struct cli *cli;

@@ -1,8 +1,9 @@
 /* Results for people: a line with the verdict, the text as it is written, remarks, and at the end a table.
  *
- * On a terminal the text appears word by word, wrapped; elsewhere a result is written when it is complete and a
- * paragraph is one line. Everything foreign goes through buf_add_safe. */
-#include "cli.h"
+ * On a terminal the text appears word by word; elsewhere a result is written when it is complete. A model that reasons
+ * has its verdict only when the text is there: on a terminal its line comes after the text, elsewhere where all others
+ * have it. Everything foreign goes through buf_add_safe. */
+#include "screen.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,33 +11,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define INDENT 4
-#define MAX_TEXT_COLUMNS 100 /* longer lines are hard to read */
-#define MAX_PATH_COLUMNS 40  /* longer paths are not lined up */
-#define HEAD_COLUMNS 36	     /* "DEMO FAKE  P(fake) 0.93 uncalibrated" */
-#define MAX_ROWS 500	     /* of the table; a longer run has its lines above, and --csv */
-
-enum paint { PLAIN, RED, GREEN, YELLOW, MAGENTA, DIM, BOLD };
-
-struct row {
-	char *path;
-	enum fr_verdict verdict, text_verdict;
-	int failed;
-	double p;
-};
-struct screen {
-	struct screen_opts o;
-	int live, color, wide_chars; /* a terminal; may use block characters */
-	size_t columns, path_columns;
-	struct buf b;	       /* not yet written */
-	int open;	       /* a result has begun */
-	size_t index, shown;   /* which, and how many bytes of its text are here */
-	struct buf word;       /* the word that is growing */
-	size_t column, blanks; /* in the text's line; blanks before the word */
-	size_t results, n_rows;
-	int calibrated;
-	struct row *row;
-};
+#define MAX_PATH_COLUMNS 40 /* longer paths are not lined up */
+#define HEAD_COLUMNS 36	    /* "DEMO FAKE  P(fake) 0.93 uncalibrated" */
+#define BEFORE_P 11	    /* "DEMO FAKE  " of them */
 
 static int speaks_utf8(void)
 {
@@ -82,7 +59,7 @@ void screen_free(struct screen *s)
 
 /* ---- pieces of a line ---- */
 
-static void paint(struct screen *s, enum paint p, const char *text)
+void screen_paint(struct screen *s, enum paint p, const char *text)
 {
 	static const char *const codes[] = {
 		[RED] = "1;31", [GREEN] = "32", [YELLOW] = "33", [MAGENTA] = "35", [DIM] = "2", [BOLD] = "1"};
@@ -93,7 +70,7 @@ static void paint(struct screen *s, enum paint p, const char *text)
 		buf_puts(&s->b, text);
 }
 
-static void pad(struct screen *s, size_t used, size_t to)
+void screen_pad(struct screen *s, size_t used, size_t to)
 {
 	for (; used < to; used++)
 		buf_add(&s->b, " ", 1);
@@ -106,8 +83,7 @@ static void flush(struct screen *s)
 	s->b.n = 0;
 }
 
-/* Two digits, and never "1.00" for what is not certain. */
-static const char *p_text(double p, char buf[8])
+const char *screen_p_text(double p, char buf[8])
 {
 	if (p >= 0.995)
 		return ">0.99";
@@ -117,17 +93,16 @@ static const char *p_text(double p, char buf[8])
 	return buf;
 }
 
-static const char *verdict_word(enum fr_verdict v)
+const char *screen_verdict_word(const struct screen *s, enum fr_verdict v)
 {
-	static const char *const words[] = {[FR_NONE] = "UNPARSED",
-					    [FR_REAL] = "REAL",
-					    [FR_FAKE] = "FAKE",
-					    [FR_INCONCLUSIVE] = "INCONCLUSIVE",
-					    [FR_UNPARSED] = "UNPARSED"};
+	static const char *const words[] = {
+		[FR_REAL] = "REAL", [FR_FAKE] = "FAKE", [FR_INCONCLUSIVE] = "INCONCLUSIVE", [FR_UNPARSED] = "UNPARSED"};
+	if (v == FR_NONE)
+		return screen_by_authors(s) ? "UNPARSED" : "NO VERDICT";
 	return words[v];
 }
 
-static void put_verdict(struct screen *s, enum fr_verdict v)
+void screen_put_verdict(struct screen *s, enum fr_verdict v)
 {
 	static const enum paint paints[] = {[FR_NONE] = YELLOW,
 					    [FR_REAL] = GREEN,
@@ -136,13 +111,13 @@ static void put_verdict(struct screen *s, enum fr_verdict v)
 					    [FR_UNPARSED] = YELLOW};
 
 	if (s->o.demo) {
-		paint(s, MAGENTA, "DEMO");
+		screen_paint(s, MAGENTA, "DEMO");
 		buf_puts(&s->b, " ");
 	}
-	paint(s, paints[v], verdict_word(v));
+	screen_paint(s, paints[v], screen_verdict_word(s, v));
 }
 
-static void put_bar(struct screen *s, double p, size_t width)
+void screen_put_bar(struct screen *s, double p, size_t width)
 {
 	const size_t full = (size_t)(p * (double)width + 0.5);
 
@@ -150,16 +125,19 @@ static void put_bar(struct screen *s, double p, size_t width)
 		buf_puts(&s->b, s->wide_chars ? (i < full ? "\xe2\x96\x88" : "\xe2\x96\x91") : (i < full ? "#" : "."));
 }
 
-static void put_path(struct screen *s, const char *path)
+static void put_name(struct screen *s, const char *path)
 {
-	const size_t n = strlen(path), used = text_columns(path, n);
-
 	if (s->color)
 		buf_puts(&s->b, "\x1b[1m");
-	buf_add_safe(&s->b, path, n);
+	buf_add_safe(&s->b, path, strlen(path));
 	if (s->color)
 		buf_puts(&s->b, "\x1b[0m");
-	pad(s, used, s->path_columns);
+}
+
+static void put_path(struct screen *s, const char *path)
+{
+	put_name(s, path);
+	screen_pad(s, text_columns(path, strlen(path)), s->path_columns);
 	buf_puts(&s->b, "   ");
 }
 
@@ -170,67 +148,9 @@ static size_t head_columns(const struct screen *s, const char *path)
 	return (used > s->path_columns ? used : s->path_columns) + 3;
 }
 
-static int by_authors(const struct screen *s)
+int screen_by_authors(const struct screen *s)
 {
 	return strcmp(s->o.cli->v.rule, "authors") == 0;
-}
-
-/* ---- the text, wrapped at words ---- */
-
-static size_t text_width(const struct screen *s)
-{
-	size_t width = s->columns < MAX_TEXT_COLUMNS ? s->columns : MAX_TEXT_COLUMNS;
-
-	return width > 2 * INDENT ? width - 2 : 2 * INDENT;
-}
-
-static void put_word(struct screen *s)
-{
-	const size_t width = text_columns(s->word.at, s->word.n);
-
-	if (!s->word.n)
-		return;
-	if (s->live && s->column + s->blanks + width > text_width(s) && s->column > INDENT) {
-		buf_add(&s->b, "\n", 1);
-		s->column = s->blanks = 0;
-	}
-	if (s->column == 0) {
-		pad(s, 0, INDENT);
-		s->column = INDENT;
-		s->blanks = 0;
-	}
-	pad(s, 0, s->blanks);
-	buf_add(&s->b, s->word.at, s->word.n);
-	s->column += s->blanks + width;
-	s->blanks = s->word.n = 0;
-}
-
-static void end_line(struct screen *s)
-{
-	put_word(s);
-	if (s->column)
-		buf_add(&s->b, "\n", 1);
-	s->column = s->blanks = 0;
-}
-
-static void put_text(struct screen *s, const char *text, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		int32_t cp;
-		size_t len = utf8_next(text + i, n - i, &cp);
-		if (cp == '\n') {
-			end_line(s);
-		} else if (cp == ' ' || cp == '\t') {
-			put_word(s);
-			s->blanks += s->column > 0;
-		} else {
-			buf_add_safe(&s->word, text + i, len);
-			if (s->live && text_columns(s->word.at, s->word.n) + INDENT >= text_width(s))
-				put_word(s);
-		}
-		i += len;
-	}
-	s->shown += n;
 }
 
 /* ---- one result ---- */
@@ -239,9 +159,9 @@ static void close_open(struct screen *s)
 {
 	if (!s->open)
 		return;
-	end_line(s);
-	pad(s, 0, INDENT);
-	paint(s, YELLOW, "(interrupted)");
+	screen_end_text(s);
+	screen_pad(s, 0, INDENT);
+	screen_paint(s, YELLOW, "(interrupted)");
 	buf_puts(&s->b, "\n");
 	s->open = 0;
 	if (s->live)
@@ -249,38 +169,71 @@ static void close_open(struct screen *s)
 	s->b.n = 0; /* elsewhere an incomplete result is not written */
 }
 
-void screen_begin(struct screen *s, const char *path, const struct fr_result *r)
+/* Verdict and P(fake), up to the end of the line; `used` columns of it are taken. */
+static void put_score(struct screen *s, const struct fr_result *r, size_t used)
 {
-	char number[8];
+	const int verdict_only = s->o.cli->v.verdict_only;
+	char p[8], direct[8], text[96];
+	int n;
 
+	if (screen_by_authors(s)) {
+		if (s->o.demo)
+			screen_paint(s, MAGENTA, "DEMO ");
+	} else {
+		screen_put_verdict(s, r->verdict);
+		screen_pad(s, strlen(screen_verdict_word(s, r->verdict)), s->o.cli->v.band[1] > 0 ? 12 : 4);
+		buf_puts(&s->b, "  ");
+	}
+	n = snprintf(text, sizeof text, "P(fake) %s%s", r->has_score ? screen_p_text(r->p_fake, p) : "unknown",
+		     !r->has_score   ? ""
+		     : r->calibrated ? " calibrated"
+				     : " uncalibrated");
+	if (r->has_direct && verdict_only)
+		n += snprintf(text + n, sizeof text - (size_t)n, ", before reasoning");
+	else if (r->has_direct)
+		n += snprintf(text + n, sizeof text - (size_t)n, ", before reasoning %s",
+			      screen_p_text(r->p_fake_direct, direct));
+	buf_puts(&s->b, text);
+	if (verdict_only && (!s->columns || used + BEFORE_P + (size_t)n + 13 <= s->columns)) {
+		screen_pad(s, strlen(screen_p_text(r->p_fake, p)), 7);
+		screen_put_bar(s, r->p_fake, 10);
+	}
+	buf_puts(&s->b, "\n");
+}
+
+static void open_result(struct screen *s, const char *path, const struct fr_result *r)
+{
 	close_open(s);
 	s->open = 1;
 	s->index = r->index;
-	s->shown = s->column = s->blanks = s->word.n = 0;
+	s->reasons = r->has_direct && !s->o.cli->v.verdict_only;
+	s->shown = s->column = s->blanks = s->word.n = s->tag_n = 0;
 	if (s->results && !s->o.cli->v.verdict_only)
 		buf_puts(&s->b, "\n");
-	put_path(s, path);
-	if (by_authors(s)) {
-		if (s->o.demo)
-			paint(s, MAGENTA, "DEMO ");
+	if (s->live && s->reasons) {
+		put_name(s, path);
+		buf_puts(&s->b, "\n");
 	} else {
-		put_verdict(s, r->verdict);
-		pad(s, strlen(verdict_word(r->verdict)), s->o.cli->v.band[1] > 0 ? 12 : 4);
-		buf_puts(&s->b, "  ");
+		put_path(s, path);
+		put_score(s, r, head_columns(s, path));
 	}
-	buf_printf(&s->b, "P(fake) %s %s", p_text(r->p_fake, number), r->calibrated ? "calibrated" : "uncalibrated");
-	if (s->o.cli->v.verdict_only && (!s->columns || head_columns(s, path) + HEAD_COLUMNS + 13 <= s->columns)) {
-		pad(s, strlen(p_text(r->p_fake, number)), 7);
-		put_bar(s, r->p_fake, 10);
-	}
-	buf_puts(&s->b, "\n");
 	if (s->live)
 		flush(s);
 }
 
+void screen_begin(struct screen *s, const char *path, const struct fr_result *r)
+{
+	if (s->live || r->has_score)
+		open_result(s, path, r);
+	else
+		close_open(s); /* its first line needs the score */
+}
+
 void screen_stream(struct screen *s, const char *text, size_t n)
 {
-	put_text(s, text, n);
+	if (!s->open)
+		return;
+	screen_put_text(s, text, n);
 	if (s->live)
 		flush(s);
 }
@@ -295,22 +248,22 @@ __attribute__((format(printf, 3, 4))) static void remark(struct screen *s, enum 
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
 	buf_add_wrapped(&wrapped, text, INDENT, INDENT, s->columns);
-	pad(s, 0, INDENT);
-	paint(s, p, buf_text(&wrapped));
+	screen_pad(s, 0, INDENT);
+	screen_paint(s, p, buf_text(&wrapped));
 	buf_puts(&s->b, "\n");
 	buf_free(&wrapped);
 }
 
-static int disagrees(enum fr_verdict verdict, enum fr_verdict text)
+int screen_disagrees(enum fr_verdict verdict, enum fr_verdict text)
 {
 	return (verdict == FR_REAL && text == FR_FAKE) || (verdict == FR_FAKE && text == FR_REAL);
 }
 
 static void put_remarks(struct screen *s, const struct fr_result *r)
 {
-	if (by_authors(s))
-		remark(s, PLAIN, "verdict by the authors' rule: %s", verdict_word(r->verdict));
-	else if (disagrees(r->verdict, r->text_verdict))
+	if (screen_by_authors(s))
+		remark(s, PLAIN, "verdict by the authors' rule: %s", screen_verdict_word(s, r->verdict));
+	else if (screen_disagrees(r->verdict, r->text_verdict))
 		remark(s, YELLOW, "note: the text says %s, the score says %s", fr_verdict_name(r->text_verdict),
 		       fr_verdict_name(r->verdict));
 	else if (r->text_verdict == FR_UNPARSED)
@@ -339,27 +292,10 @@ static void put_error(struct screen *s, const char *path, const struct fr_error 
 	if (s->results && !s->o.cli->v.verdict_only)
 		buf_puts(&s->b, "\n");
 	put_path(s, path);
-	paint(s, RED, "ERROR");
+	screen_paint(s, RED, "ERROR");
 	buf_puts(&s->b, "  ");
 	buf_add_wrapped(&s->b, text, head_columns(s, path) + 7, INDENT, s->columns);
 	buf_puts(&s->b, "\n");
-}
-
-static void keep_row(struct screen *s, const char *path, const struct fr_result *r)
-{
-	struct row *grown;
-
-	if (!s->o.table || s->n_rows == MAX_ROWS)
-		return;
-	grown = realloc(s->row, (s->n_rows + 1) * sizeof *grown);
-	if (!grown)
-		exit(complain(EXIT_CANNOT, "no memory for a table of %zu rows", s->n_rows));
-	s->row = grown;
-	s->row[s->n_rows++] = (struct row){.path = copy_text(path),
-					   .verdict = r->verdict,
-					   .failed = r->error.code != FR_OK,
-					   .text_verdict = r->text_verdict,
-					   .p = r->p_fake};
 }
 
 void screen_result(struct screen *s, const char *path, const struct fr_result *r)
@@ -369,98 +305,27 @@ void screen_result(struct screen *s, const char *path, const struct fr_result *r
 		put_error(s, path, &r->error);
 	} else {
 		if (!s->open || s->index != r->index)
-			screen_begin(s, path, r);
+			open_result(s, path, r);
 		if (r->text && r->text_len > s->shown)
-			put_text(s, r->text + s->shown, r->text_len - s->shown);
-		end_line(s);
+			screen_put_text(s, r->text + s->shown, r->text_len - s->shown);
+		screen_end_text(s);
+		if (s->live && s->reasons) {
+			screen_pad(s, 0, INDENT);
+			put_score(s, r, INDENT);
+		}
 		put_remarks(s, r);
 		s->open = 0;
 		s->calibrated = r->calibrated;
 	}
 	flush(s);
 	s->results++;
-	keep_row(s, path, r);
-}
-
-/* ---- the table ---- */
-
-/* The end of a path that is too long says more than its beginning. */
-static void put_cell_path(struct screen *s, const char *path, size_t width)
-{
-	const char *at = path;
-	size_t n = strlen(path), used = text_columns(path, n);
-
-	if (used > width) {
-		while (*at && used + 3 > width) {
-			int32_t cp;
-			size_t len = utf8_next(at, n, &cp);
-			used -= text_columns(at, len);
-			at += len;
-			n -= len;
-		}
-		buf_puts(&s->b, "...");
-		used += 3;
-	}
-	buf_add_safe(&s->b, at, n);
-	pad(s, used, width);
-	buf_puts(&s->b, "  ");
-}
-
-static void put_row(struct screen *s, const struct row *row, size_t path_width, size_t verdict_width, size_t bar)
-{
-	const size_t demo = s->o.demo ? 5 : 0;
-	const char *p;
-	char number[8];
-
-	put_cell_path(s, row->path, path_width);
-	if (row->failed) {
-		paint(s, RED, "ERROR");
-		buf_puts(&s->b, "\n");
-		return;
-	}
-	put_verdict(s, row->verdict);
-	pad(s, demo + strlen(verdict_word(row->verdict)), verdict_width + 2);
-	p = p_text(row->p, number);
-	pad(s, strlen(p), 7);
-	buf_printf(&s->b, "%s  ", p);
-	put_bar(s, row->p, bar);
-	buf_printf(&s->b, "  %s", fr_verdict_name(row->text_verdict) ? fr_verdict_name(row->text_verdict) : "-");
-	if (!by_authors(s) && disagrees(row->verdict, row->text_verdict))
-		paint(s, YELLOW, " (differs)");
-	buf_puts(&s->b, "\n");
-}
-
-static void put_table(struct screen *s)
-{
-	const char *calibrated = s->calibrated ? "calibrated" : "uncalibrated";
-	const size_t bar = s->columns >= 100 || !s->live ? 20 : 12;
-	size_t path_width = 5, verdict_width = 7, rest;
-
-	for (size_t i = 0; i < s->n_rows; i++) {
-		size_t path = text_columns(s->row[i].path, strlen(s->row[i].path));
-		size_t verdict = (s->o.demo ? 5 : 0) + strlen(verdict_word(s->row[i].verdict));
-		path_width = path > path_width ? path : path_width;
-		if (!s->row[i].failed)
-			verdict_width = verdict > verdict_width ? verdict : verdict_width;
-	}
-	rest = 2 + verdict_width + 2 + 7 + 2 + bar + 2 + 15;
-	if (s->live && path_width + rest > s->columns)
-		path_width = s->columns > rest + 12 ? s->columns - rest : 12;
-	buf_puts(&s->b, "\n");
-	put_cell_path(s, "image", path_width);
-	buf_puts(&s->b, "verdict");
-	pad(s, 7, verdict_width + 2);
-	buf_printf(&s->b, "P(fake)  %s", calibrated);
-	pad(s, strlen(calibrated), bar + 2);
-	buf_puts(&s->b, "text\n");
-	for (size_t i = 0; i < s->n_rows; i++)
-		put_row(s, &s->row[i], path_width, verdict_width, bar);
+	screen_keep_row(s, path, r);
 }
 
 void screen_end(struct screen *s)
 {
 	close_open(s);
 	if (s->o.table && s->results > 1 && s->results == s->n_rows)
-		put_table(s);
+		screen_put_table(s);
 	flush(s);
 }
