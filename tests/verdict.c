@@ -63,9 +63,21 @@ static void check_rule(void)
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		snprintf(name, sizeof name, "exact/authors' rule: '%s'", cases[i].text);
-		CHECK(name, fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)) == cases[i].want, "got %d",
-		      (int)fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)));
+		CHECK(name, fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)) == cases[i].want,
+		      "got %d", (int)fr_text_verdict(FR_RULE_SENTENCES, cases[i].text, strlen(cases[i].text)));
 	}
+}
+
+/* Each model's own rule: tests/answer.c has the cases of the other. */
+static void check_rules(void)
+{
+	static const char text[] =
+		"<REASONING> It looks real. </REASONING><CONCLUSION> This image is fake.</CONCLUSION>";
+
+	CHECK("exact/rules differ by the model",
+	      fr_text_verdict(FR_RULE_SENTENCES, text, sizeof text - 1) == FR_REAL &&
+		      fr_text_verdict(FR_RULE_CONCLUSION, text, sizeof text - 1) == FR_FAKE,
+	      "they do not");
 }
 
 static void check_sampler(void)
@@ -124,6 +136,7 @@ int main(void)
 	check_head();
 	check_threshold();
 	check_rule();
+	check_rules();
 	check_sampler();
 	return test_done();
 }
