@@ -14,7 +14,7 @@ struct fr_bench_opts {
 	const char *filter;	/* fnmatch over the names of the rows; NULL: all */
 	int json;		/* one object per line instead of the table */
 	double seconds;		/* per row; 0: 1 */
-	const char *model;	/* of model: a checkpoint's directory, or "demo" */
+	struct fr_model_opts model; /* of model: path NULL says that none was named */
 	const char *image;	/* of model: a picture; NULL: noise */
 	int tokens;		/* of model: length of the texts; 0: 96 */
 	int batch;		/* of model: the most pictures together; 0: 1 */

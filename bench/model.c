@@ -256,7 +256,7 @@ static int bench_load(struct bench *b, struct fr_error *err)
 	struct fr_session *s;
 	int rc;
 
-	FR_TRY(fr_model_load(&(struct fr_model_opts){.path = b->opts->model}, &b->model, err));
+	FR_TRY(fr_model_load(&b->opts->model, &b->model, err));
 	loaded = fr_bench_now();
 	FR_TRY(open_session(b, 1, 1, &s, err));
 	ready = fr_bench_now();
@@ -344,7 +344,7 @@ int fr_bench_model(const struct fr_bench_opts *opts, FILE *out, struct fr_error 
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes", sizeof *b);
 	b->opts = opts;
 	b->out = out;
-	rc = opts->model ? read_picture(opts->image, &b->feed, err)
+	rc = opts->model.path ? read_picture(opts->image, &b->feed, err)
 			 : fr_fail(err, FR_E_USAGE, "bench model: a model is needed, -m DIR or -m demo");
 	if (rc == 0)
 		rc = bench_load(b, err);

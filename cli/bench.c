@@ -22,7 +22,7 @@ int cmd_bench(struct cli *c)
 					   .filter = c->v.filter,
 					   .json = c->v.json,
 					   .seconds = c->v.seconds,
-					   .model = c->v.model,
+					   .model = model_options(c, c->v.model),
 					   .image = c->n_path > 1 ? c->path[1] : NULL,
 					   .tokens = c->v.max_tokens < 0 ? 0 : c->v.max_tokens,
 					   .batch = options_origin(c, "batch") == FROM_DEFAULT ? 0 : c->v.batch};

@@ -310,6 +310,7 @@ int cmd_check(struct cli *c)
 {
 	struct run r = {.cli = c, .start = now()};
 	struct fr_model *model = NULL;
+	struct fr_model_opts opts;
 	struct fr_error err;
 	const char *path;
 	int code;
@@ -323,8 +324,9 @@ int cmd_check(struct cli *c)
 	path = model_path(c);
 	if (!path)
 		return EXIT_CANNOT;
+	opts = model_options(c, path);
 	code = inputs_open(&r.in, c->path, c->n_path, c->v.files_from, c->v.null);
-	if (code == 0 && fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err))
+	if (code == 0 && fr_model_load(&opts, &model, &err))
 		code = complain_error(&err);
 	if (code == 0)
 		code = with_model(&r, model);

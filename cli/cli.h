@@ -22,7 +22,7 @@ enum {
 };
 struct values {
 	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from;
-	const char *tap, *pixels, *ids, *filter, *completion;
+	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base;
 	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
 	uint64_t seed, max_pixels;
@@ -192,7 +192,10 @@ int complain(int code, const char *format, ...) __attribute__((format(printf, 2,
 int complain_error(const struct fr_error *err); /* the exit code that fits err->code */
 /* The model asked for: -m, or the first argument for commands that take MODEL. NULL: the sentence has been printed. */
 const char *model_path(const struct cli *c);
-/* session.c: the options of a session from the values. Prints its sentence; 0 or the exit code. */
+/* session.c: the model at path with the parts that the values name. Those of the environment alone may be spare: they
+ * stand there for other models, too. */
+struct fr_model_opts model_options(const struct cli *c, const char *path);
+/* The options of a session from the values. Prints its sentence; 0 or the exit code. */
 int session_options(const struct cli *c, const struct fr_model *model, struct fr_session_opts *out);
 /* A sentence on stderr, wrapped where that is a terminal. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));

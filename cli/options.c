@@ -24,6 +24,15 @@ const struct option options[] = {
 	 .group = G_MODEL,
 	 .help = "a checkpoint's directory as published, or demo: the small model inside the program, which shows the "
 		 "machinery and is no detector"},
+	{"vision-tower", 0, "DIR", T_TEXT, V(vision_tower), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MODEL,
+	 .help = "FakeReasoning: the directory of its CLIP (default: where config.json says, else by that name in or beside "
+		 "the model's directory)"},
+	{"dino", 0, "FILE", T_TEXT, V(dino), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MODEL,
+	 .help = "FakeReasoning: the weights of its DINOv2 (default: dinov2_vitl14_pretrain.pth, or one dinov2*.pth, in "
+		 "or beside the model's directory or in CLIP's)"},
+	{"base", 0, "DIR", T_TEXT, V(base), .commands = C_SESSION | C_INFO | C_BENCH | C_TOKENIZE, .group = G_MODEL,
+	 .help = "a LoRA checkpoint: the model it was trained on (default: where adapter_config.json says, else by that "
+		 "name in or beside the checkpoint's directory)"},
 	{"calibration", 0, "FILE", T_TEXT, V(calibration), .commands = C_CHECK, .group = G_MODEL,
 	 .help = "temperature and bias of P(fake), fitted for these weights; without it P(fake) is uncalibrated; of a "
 		 "model that reasons they apply to both scores"},

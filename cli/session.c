@@ -1,7 +1,19 @@
-/* From the values of the line to the options of a session. */
+/* From the values of the line to the options of a model and of a session. */
 #include "cli.h"
 
 #include <string.h>
+
+struct fr_model_opts model_options(const struct cli *c, const char *path)
+{
+	return (struct fr_model_opts){
+		.path = path,
+		.vision_tower = c->v.vision_tower,
+		.dino = c->v.dino,
+		.base = c->v.base,
+		.spare_ok = options_origin(c, "vision-tower") != FROM_LINE && options_origin(c, "dino") != FROM_LINE &&
+			    options_origin(c, "base") != FROM_LINE,
+	};
+}
 
 int session_options(const struct cli *c, const struct fr_model *model, struct fr_session_opts *o)
 {

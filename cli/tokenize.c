@@ -137,6 +137,7 @@ static int decode(const struct cli *c, const struct fr_tokenizer *tok, char **ar
 int cmd_tokenize(struct cli *c)
 {
 	struct fr_tokenizer *tok = NULL;
+	struct fr_model_opts opts;
 	struct buf result = {0};
 	struct output out;
 	struct fr_error err;
@@ -152,7 +153,8 @@ int cmd_tokenize(struct cli *c)
 		return complain(EXIT_USAGE, "one TEXT expected, got %zu: quote it, or give it on stdin", n);
 	if (c->v.decode && n == 0)
 		return complain(EXIT_USAGE, "--decode: no ids given");
-	if (fr_tokenizer_load(model, &tok, &err))
+	opts = model_options(c, model);
+	if (fr_model_tokenizer(&opts, &tok, &err))
 		return complain_error(&err);
 	code = c->v.decode ? decode(c, tok, rest, n, &result) : encode(c, tok, n ? rest[0] : NULL, &result);
 	fr_tokenizer_free(tok);

@@ -23,6 +23,7 @@ int cmd_info(struct cli *c)
 	const enum origin from = options_origin(c, "model");
 	const char *path = c->n_path ? c->path[0] : model_path(c);
 	struct fr_model *model = NULL;
+	struct fr_model_opts opts;
 	struct output out;
 	struct fr_error err;
 	int code, closed;
@@ -31,7 +32,8 @@ int cmd_info(struct cli *c)
 		return EXIT_CANNOT;
 	if (c->n_path > 1 || (c->n_path == 1 && from == FROM_LINE))
 		return complain(EXIT_USAGE, "one MODEL expected, got %zu", c->n_path + (from == FROM_LINE));
-	if (fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err))
+	opts = model_options(c, path);
+	if (fr_model_load(&opts, &model, &err))
 		return complain_error(&err);
 	code = output_open(&out, c->v.output);
 	if (code == 0) {
@@ -97,6 +99,7 @@ static int dump(struct cli *c, const struct fr_model *model, const struct buf *i
 int cmd_dump(struct cli *c)
 {
 	struct fr_model *model = NULL;
+	struct fr_model_opts opts;
 	struct buf image = {0};
 	struct fr_error err;
 	const char *path = model_path(c);
@@ -106,8 +109,9 @@ int cmd_dump(struct cli *c)
 		return EXIT_CANNOT;
 	if (!c->v.output)
 		return complain(EXIT_USAGE, "dump writes safetensors: name the file with -o OUT.safetensors");
+	opts = model_options(c, path);
 	code = read_image(c, &image);
-	if (code == 0 && fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err))
+	if (code == 0 && fr_model_load(&opts, &model, &err))
 		code = complain_error(&err);
 	if (code == 0)
 		code = dump(c, model, &image);

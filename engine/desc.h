@@ -1,7 +1,7 @@
 /* What a model is, as data: every number the forward pass needs, none of the code.
  *
- * Filled by engine/models.c from config.json, preprocessor_config.json and generation_config.json (missing fields take
- * the class defaults of the reference, docs/MODEL.md), checked again by the binder against the tensors' shapes. */
+ * Filled by engine/models.c from the JSON files of a checkpoint (missing fields take the class defaults of the reference,
+ * docs/MODEL.md) and, where no file says a size, from its tensors; checked again by the binder against their shapes. */
 #ifndef FR_ENGINE_DESC_H
 #define FR_ENGINE_DESC_H
 
@@ -90,11 +90,26 @@ struct fr_model_desc {
 	double cal_temperature, cal_bias; /* default of the calibration head */
 };
 
-/* From the bytes of the three files; preprocessor and generation may be NULL (their defaults hold). */
-int fr_desc_parse(const uint8_t *config, size_t config_size, const uint8_t *preprocessor, size_t preprocessor_size,
-		  const uint8_t *generation, size_t generation_size, struct fr_model_desc *out, struct fr_error *err);
-/* The same from a source's members, with the source's name filled in; without a preprocessor_config.json the image
- * processor inside processor_config.json counts, where transformers 5.x may put it. */
-int fr_desc_open(struct fr_source *src, struct fr_model_desc *out, struct fr_error *err);
+/* The files of a model that say what it is. CLIP's lie in a directory of its own, the adapter's only in a LoRA checkpoint. */
+enum fr_desc_file {
+	FR_FILE_CONFIG,
+	FR_FILE_PREPROCESSOR,
+	FR_FILE_GENERATION,
+	FR_FILE_PROCESSOR, /* read only where there is no FR_FILE_PREPROCESSOR: transformers 5.x may put it there */
+	FR_FILE_CLIP_CONFIG,
+	FR_FILE_CLIP_PREPROCESSOR,
+	FR_FILE_ADAPTER,
+	FR_DESC_FILES
+};
+struct fr_desc_from {
+	const uint8_t *bytes[FR_DESC_FILES]; /* NULL: not there; the defaults hold, but for FR_FILE_CONFIG */
+	size_t size[FR_DESC_FILES];
+	struct fr_store *const *store; /* [FR_FROMS] of bind.h; NULL: none, for models whose files say every size */
+};
+/* out->name is "" unless the sizes are those of a model that is known by name. */
+int fr_desc_parse(const struct fr_desc_from *from, struct fr_model_desc *out, struct fr_error *err);
+/* The same from the parts of a model, the directory's own name where none is known. */
+struct fr_parts;
+int fr_desc_open(const struct fr_parts *parts, struct fr_model_desc *out, struct fr_error *err);
 
 #endif

@@ -42,6 +42,7 @@ struct fr_model_opts {
 	const char *vision_tower; /* directory of a CLIP of its own; NULL: where the model's config.json says */
 	const char *dino;         /* file of DINOv2's weights; NULL: looked for beside the others */
 	const char *base;         /* directory that a LoRA checkpoint was trained on; NULL: where it says */
+	int spare_ok;             /* one of these that the model has no use for is passed over instead of refused */
 };
 int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err);
 void fr_model_free(struct fr_model *model);
@@ -61,6 +62,8 @@ const char *fr_model_preprocess(const struct fr_model *model); /* preprocess id,
 /* ---- tokenizer of a model, without its weights ------------------------------------------------------------------ */
 struct fr_tokenizer;
 int fr_tokenizer_load(const char *model_path, struct fr_tokenizer **out, struct fr_error *err);
+/* The same where a LoRA checkpoint's tokenizer may be that of its base. */
+int fr_model_tokenizer(const struct fr_model_opts *opts, struct fr_tokenizer **out, struct fr_error *err);
 void fr_tokenizer_free(struct fr_tokenizer *tok);
 /* text [len] bytes, NUL and invalid UTF-8 allowed (a byte that is no part of a character becomes its <0xNN> piece) ->
  * malloc'd *ids [*n], the caller frees. bos 1: with what the checkpoint puts around a text (bos, or as it says). */

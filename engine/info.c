@@ -74,15 +74,11 @@ static void group_tensor(struct facts *f, const struct fr_tensor *t)
 	memcpy(f->group[f->n_groups++].name, name, sizeof name);
 }
 
-static int gather(struct facts *f, struct fr_error *err)
+static void gather_store(struct facts *f, const struct fr_store *st)
 {
-	const struct fr_text_desc *t = &f->m->desc.text;
+	for (size_t i = 0; i < fr_store_count(st); i++) {
+		const struct fr_tensor *tensor = fr_store_at(st, i);
 
-	f->group = calloc(MAX_GROUPS, sizeof *f->group);
-	if (!f->group)
-		return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d kinds of tensors", MAX_GROUPS);
-	for (size_t i = 0; i < fr_store_count(f->m->store); i++) {
-		const struct fr_tensor *tensor = fr_store_at(f->m->store, i);
 		group_tensor(f, tensor);
 		f->bytes += tensor->bytes;
 		if ((uintptr_t)tensor->data % (size_t)fr_dtypes[tensor->dtype].bytes) {
@@ -90,6 +86,18 @@ static int gather(struct facts *f, struct fr_error *err)
 			f->n_copied++;
 		}
 	}
+}
+
+static int gather(struct facts *f, struct fr_error *err)
+{
+	const struct fr_text_desc *t = &f->m->desc.text;
+
+	f->group = calloc(MAX_GROUPS, sizeof *f->group);
+	if (!f->group)
+		return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d kinds of tensors", MAX_GROUPS);
+	for (int i = 0; i < FR_FROMS; i++)
+		if (f->m->parts.store[i])
+			gather_store(f, f->m->parts.store[i]);
 	f->kv_position = 2 * (size_t)t->layers * (size_t)t->kv_heads * (size_t)t->head_dim * (f->o->kv_f32 ? 4 : 2);
 	if (fr_machine(f->machine, sizeof f->machine))
 		f->machine[0] = 0;
@@ -101,7 +109,7 @@ static int check(struct facts *f, struct fr_error *err)
 	const struct fr_tensor *bad;
 	size_t at;
 
-	bad = fr_store_nonfinite(f->m->store, &at);
+	bad = fr_parts_nonfinite(&f->m->parts, &at);
 	if (bad)
 		return fr_fail(err, FR_E_NUMBERS,
 			       "%s: tensor %s holds a value that is not finite, the first at item %zu", bad->file,
@@ -252,7 +260,7 @@ static void print_all(const struct facts *f, FILE *out)
 	const struct fr_model *m = f->m;
 	const struct fr_weights *w = &m->weights;
 
-	fprintf(out, "model        %s, %s, from %s\n", m->desc.name, m->desc.family, fr_source_path(m->src));
+	fprintf(out, "model        %s, %s, from %s\n", m->desc.name, m->desc.family, fr_source_path(m->parts.src));
 	if (m->desc.demo)
 		fputs("             DEMO: this model shows the machinery and is no detector for pictures from the "
 		      "world\n",

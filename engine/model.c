@@ -1,4 +1,4 @@
-/* Loading: source -> description -> tensors -> binder -> tokenizer -> the pieces the verdict needs, and the hash.
+/* Loading: parts -> description -> binder -> tokenizer -> the pieces the verdict needs, and the hash.
  *
  * The hash names a set of weights without reading all of them: 13.5 GB would take longer than the verdict. It covers
  * the description's source files, the tokenizer, every tensor's name, dtype and shape, and of each tensor's bytes a
@@ -63,34 +63,60 @@ static void hash_tensor(SHA2_CTX *c, const struct fr_tensor *t)
 		SHA256Update(c, p + window(t, i), SAMPLE_BYTES);
 }
 
+/* Each with what stands in for it where it is absent, as engine/models.c reads them. The first two are hashed for every
+ * model, those after only where there are parts apart: the hash of a model in one directory has never held them. */
+static const struct {
+	enum fr_desc_file file, other;
+} hashed[] = {{FR_FILE_CONFIG, FR_FILE_CONFIG},
+	      {FR_FILE_PREPROCESSOR, FR_FILE_PROCESSOR},
+	      {FR_FILE_GENERATION, FR_FILE_GENERATION},
+	      {FR_FILE_CLIP_CONFIG, FR_FILE_CLIP_CONFIG},
+	      {FR_FILE_CLIP_PREPROCESSOR, FR_FILE_CLIP_PREPROCESSOR},
+	      {FR_FILE_ADAPTER, FR_FILE_ADAPTER}};
+#define HASHED_ALWAYS 2
+
+static int hash_files(SHA2_CTX *c, const struct fr_parts *p, struct fr_error *err)
+{
+	const size_t n = p->tower ? sizeof hashed / sizeof *hashed : HASHED_ALWAYS;
+
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t *bytes;
+		size_t size;
+		int rc = fr_parts_file(p, hashed[i].file, &bytes, &size, err);
+
+		if (rc > 0)
+			rc = fr_parts_file(p, hashed[i].other, &bytes, &size, err);
+		if (rc < 0)
+			return -1;
+		if (rc == 0)
+			SHA256Update(c, bytes, size);
+		SHA256Update(c, (const uint8_t *)"", 1);
+	}
+	return 0;
+}
+
 static int hash_model(struct fr_model *m, struct fr_error *err)
 {
-	/* each with what stands in for it where it is absent, as engine/models.c reads them */
-	static const char *const members[][2] = {{"config.json", NULL},
-						 {"preprocessor_config.json", "processor_config.json"}};
 	uint64_t fp = fr_tokenizer_fingerprint(m->tok);
 	uint8_t le[8];
 	SHA2_CTX c;
 
 	SHA256Init(&c);
-	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-		const uint8_t *bytes;
-		size_t size;
-		int rc = fr_source_file(m->src, members[i][0], &bytes, &size, err);
-		if (rc > 0 && members[i][1])
-			rc = fr_source_file(m->src, members[i][1], &bytes, &size, err);
-		if (rc < 0)
-			return -1;
-		if (rc == 0)
-			SHA256Update(&c, bytes, size);
-		SHA256Update(&c, (const uint8_t *)"", 1);
-	}
+	FR_TRY(hash_files(&c, &m->parts, err));
 	for (int b = 0; b < 8; b++)
 		le[b] = (uint8_t)(fp >> (8 * b));
 	SHA256Update(&c, le, 8);
-	fetch_samples(m->store);
-	for (size_t i = 0; i < fr_store_count(m->store); i++)
-		hash_tensor(&c, fr_store_at(m->store, i));
+	for (int i = 0; i < FR_FROMS; i++)
+		if (m->parts.store[i])
+			fetch_samples(m->parts.store[i]);
+	for (uint8_t from = 0; from < FR_FROMS; from++) {
+		const struct fr_store *st = m->parts.store[from];
+
+		if (from && st)
+			SHA256Update(&c, &from, 1);
+		for (size_t i = 0; st && i < fr_store_count(st); i++)
+			hash_tensor(&c, fr_store_at(st, i));
+	}
 	SHA256End(&c, m->hash);
 	return 0;
 }
@@ -113,9 +139,10 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 	*out = NULL;
 	if (!m)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a model object of %zu bytes", sizeof *m);
-	if (fr_source_open(opts->path, &m->src, err) || fr_desc_open(m->src, &m->desc, err) ||
-	    fr_store_open(m->src, &m->store, err) || fr_bind(&m->desc, (struct fr_store *[FR_FROMS]){m->store}, &m->weights, err) ||
-	    fr_tokenizer_open(m->src, &m->tok, err) || fr_model_find_pieces(m, err) || hash_model(m, err)) {
+	if (fr_parts_open(opts, &m->parts, err) || fr_desc_open(&m->parts, &m->desc, err) ||
+	    fr_bind(&m->desc, m->parts.store, &m->weights, err) ||
+	    fr_tokenizer_open(fr_parts_text(&m->parts), &m->tok, err) || fr_model_find_pieces(m, err) ||
+	    hash_model(m, err)) {
 		name_model(opts->path, err);
 		fr_model_free(m);
 		return -1;
@@ -130,9 +157,20 @@ void fr_model_free(struct fr_model *m)
 		return;
 	fr_weights_free(&m->weights);
 	fr_tokenizer_free(m->tok);
-	fr_store_close(m->store);
-	fr_source_close(m->src);
+	fr_parts_close(&m->parts);
 	free(m);
+}
+
+int fr_model_tokenizer(const struct fr_model_opts *opts, struct fr_tokenizer **out, struct fr_error *err)
+{
+	struct fr_parts parts;
+	int rc = fr_parts_find_text(opts, &parts, err) || fr_parts_check(&parts, err) ||
+		 fr_tokenizer_open(fr_parts_text(&parts), out, err);
+
+	if (rc)
+		*out = NULL;
+	fr_parts_close(&parts);
+	return rc ? -1 : 0;
 }
 
 int fr_model_is_demo(const struct fr_model *m)

@@ -2,16 +2,14 @@
 #ifndef FR_ENGINE_MODEL_H
 #define FR_ENGINE_MODEL_H
 
-#include "desc.h"
+#include "parts.h"
 #include "../tokenizer/tokenizer.h"
-#include "../weights/bind.h"
 
 #define FR_MAX_OPENING 16
 
 struct fr_model {
-	struct fr_source *src;
+	struct fr_parts parts;
 	struct fr_model_desc desc;
-	struct fr_store *store;
 	struct fr_weights weights;
 	struct fr_tokenizer *tok;
 	int32_t opening[FR_MAX_OPENING]; /* the pieces of desc.prompt.opening, as they stand after a blank */

@@ -38,7 +38,7 @@ static void take(void *user, const char *name, const float *values, size_t n)
 int fr_explain_numbers(struct fr_session *s, const struct fr_picture *pic, const char *where, struct fr_error *err)
 {
 	size_t index;
-	const struct fr_tensor *t = fr_store_nonfinite(s->model->store, &index);
+	const struct fr_tensor *t = fr_parts_nonfinite(&s->model->parts, &index);
 	struct watch w = {{0}, 0};
 	struct fr_tap tap = {.user = &w, .want = want, .take = take};
 	struct fr_tap *outer = s->tap;

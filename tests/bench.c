@@ -75,7 +75,7 @@ int main(void)
 	CHECK("exact/bench/no_isa", !text && err.code == FR_E_USAGE, "code %d: %s", (int)err.code, err.text);
 	free(text);
 	opts = (struct fr_bench_opts){
-		.model = "demo", .backend = "cpu", .threads = 2, .json = 1, .seconds = 0.01, .batch = 2};
+		.model = {.path = "demo"}, .backend = "cpu", .threads = 2, .json = 1, .seconds = 0.01, .batch = 2};
 	text = output_of(fr_bench_model, &opts, &err);
 	for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
 		CHECK(stages[i], text && strstr(text, strrchr(stages[i], '/') + 1), "%s: %s", err.text,

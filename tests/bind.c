@@ -1,5 +1,5 @@
 /* The binder: all generations of names find their tensors, and whatever is missing or does not fit is named at once. */
-#include "../weights/bind.h"
+#include "../engine/parts.h"
 #include "files.h"
 #include "test.h"
 
@@ -13,7 +13,7 @@ static int open_checkpoint(const char *dir, struct checkpoint *c, struct fr_erro
 {
 	memset(c, 0, sizeof *c);
 	return fr_source_open(dir, &c->src, err) || fr_store_open(c->src, &c->store, err) ||
-	       fr_desc_open(c->src, &c->desc, err);
+	       fr_desc_open(&(struct fr_parts){.src = c->src}, &c->desc, err);
 }
 
 static void close_checkpoint(struct checkpoint *c)

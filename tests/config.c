@@ -1,6 +1,6 @@
 /* From config files to a description: the defaults of the reference's classes, both generations of fields, and what is
  * refused. */
-#include "../engine/desc.h"
+#include "../engine/parts.h"
 #include "../weights/json.h"
 #include "files.h"
 #include "test.h"
@@ -40,9 +40,16 @@ static int parse(const char *config, const char *preprocessor, const char *gener
 {
 	err->code = FR_OK;
 	err->text[0] = 0;
-	return fr_desc_parse((const uint8_t *)config, strlen(config), (const uint8_t *)preprocessor,
-			     preprocessor ? strlen(preprocessor) : 0, (const uint8_t *)generation,
-			     generation ? strlen(generation) : 0, d, err);
+	return fr_desc_parse(&(struct fr_desc_from){
+				     .bytes = {(const uint8_t *)config, (const uint8_t *)preprocessor, (const uint8_t *)generation},
+				     .size = {strlen(config), preprocessor ? strlen(preprocessor) : 0,
+					      generation ? strlen(generation) : 0}},
+			     d, err);
+}
+
+static int open_desc(struct fr_source *src, struct fr_model_desc *d, struct fr_error *err)
+{
+	return fr_desc_open(&(struct fr_parts){.src = src}, d, err);
 }
 
 static void test_llava_hf(void)
@@ -189,7 +196,8 @@ static const struct {
 	{"a list", 0, "[]", "expected a JSON object, got another value"},
 	{"key twice", 0, LLAVA(",\"a\":{\"b\":1,\"c\":2,\"b\":3}"), "the key \"b\" stands twice"},
 	{"no architecture", 0, "{}",
-	 "expected a model_type llava (LlavaForConditionalGeneration), got model_type none"},
+	 "expected LlavaForConditionalGeneration (model_type llava) or LlavaLlamaForCausalLM (model_type llava_llama), got "
+	 "model_type none"},
 	{"another model", 0, "{\"model_type\":\"qwen2_vl\",\"architectures\":[\"Qwen2VLForConditionalGeneration\"]}",
 	 "got model_type qwen2_vl, architecture Qwen2VLForConditionalGeneration"},
 	{"another head", 0, LLAVA(",\"architectures\":[\"LlavaNextForConditionalGeneration\"]"),
@@ -301,7 +309,7 @@ static void test_truncations(void)
 		uint8_t *copy = malloc(n ? n : 1);
 
 		memcpy(copy, llava_hf, n);
-		accepted += fr_desc_parse(copy, n, NULL, 0, NULL, 0, &d, &err) == 0;
+		accepted += fr_desc_parse(&(struct fr_desc_from){.bytes = {copy}, .size = {n}}, &d, &err) == 0;
 		free(copy);
 	}
 	CHECK("exact/config refused: every truncation", accepted == 0, "%zu of %zu accepted", accepted, size);
@@ -335,7 +343,7 @@ static void test_processor_config(void)
 		int rc;
 
 		files_text("processor/processor_config.json", cases[i].text);
-		rc = fr_source_open(files_path("processor"), &src, &err) || fr_desc_open(src, &d, &err);
+		rc = fr_source_open(files_path("processor"), &src, &err) || open_desc(src, &d, &err);
 		snprintf(name, sizeof name, "exact/preprocessor: a processor_config.json %s", cases[i].what);
 		if (cases[i].says)
 			CHECK(name, rc != 0 && strstr(err.text, cases[i].says), "rc %d \"%s\"", rc, err.text);
@@ -350,20 +358,20 @@ static void test_open(void)
 	struct fr_model_desc d;
 	struct fr_source *src;
 	struct fr_error err;
-	int rc = fr_source_open("demo", &src, &err) || fr_desc_open(src, &d, &err);
+	int rc = fr_source_open("demo", &src, &err) || open_desc(src, &d, &err);
 
 	CHECK("exact/the demo model's description opens and says that it is one",
 	      rc == 0 && d.demo && !strcmp(d.name, "demo") &&
 		      d.n_image == (d.vit[0].image / d.vit[0].patch) * (d.vit[0].image / d.vit[0].patch),
 	      "rc %d %s", rc, err.text);
 	fr_source_close(src);
-	rc = fr_source_open("tests/golden/e2e/old-f32/model/.", &src, &err) || fr_desc_open(src, &d, &err);
+	rc = fr_source_open("tests/golden/e2e/old-f32/model/.", &src, &err) || open_desc(src, &d, &err);
 	CHECK("exact/a folder's own name is the model's", rc == 0 && !d.demo && !strcmp(d.name, "model"), "rc %d %s",
 	      rc, d.name);
 	fr_source_close(src);
 	rc = fr_source_open("tests/golden/e2e", &src, &err);
 	CHECK("exact/a folder without config.json is refused",
-	      rc == 0 && fr_desc_open(src, &d, &err) == -1 &&
+	      rc == 0 && open_desc(src, &d, &err) == -1 &&
 		      strstr(err.text, "tests/golden/e2e: config.json is missing"),
 	      "%s", err.text);
 	fr_source_close(src);

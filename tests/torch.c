@@ -695,7 +695,7 @@ static void test_same_bits(const char *name, int shards)
 	snprintf(out[1], sizeof out[1], "%s", files_path("bin.safetensors"));
 	rc = fr_model_load(&(struct fr_model_opts){.path = path}, &st, &err);
 	if (rc == 0)
-		rc = fr_model_load(&(struct fr_model_opts){.path = save_model(name, shards, st->store)}, &bin, &err);
+		rc = fr_model_load(&(struct fr_model_opts){.path = save_model(name, shards, st->parts.store[FR_FROM_MODEL])}, &bin, &err);
 	if (rc == 0)
 		rc = dump_model(st, &made, out[0], &err) || dump_model(bin, &made, out[1], &err);
 	if (rc == 0)

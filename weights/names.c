@@ -183,16 +183,22 @@ int fr_name_is_place(const struct fr_name_place *place, enum fr_part part, const
 	return place->part == part && (!place->branch || (branch && strcmp(place->branch, branch) == 0));
 }
 
+static const struct fr_name_row *find_row(const char *role)
+{
+	for (size_t r = 0; r < fr_name_row_count; r++)
+		if (strcmp(fr_name_rows[r].role, role) == 0)
+			return &fr_name_rows[r];
+	return NULL;
+}
+
 const struct fr_tensor *fr_role_find(struct fr_store *const from[FR_FROMS], const char *branch, const char *role,
 				     int layer)
 {
-	const struct fr_name_row *row = fr_name_rows, *end = fr_name_rows + fr_name_row_count;
+	const struct fr_name_row *row = find_row(role);
 	const struct fr_tensor *t = NULL;
 	char name[256];
 
-	while (row < end && strcmp(row->role, role) != 0)
-		row++;
-	if (row == end)
+	if (!row)
 		return NULL;
 	for (size_t i = 0; i < fr_name_place_count; i++) {
 		const struct fr_name_place *place = &fr_name_places[i];
@@ -214,4 +220,21 @@ int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, co
 	while (n < FR_MAX_LAYERS && fr_role_find(from, branch, role, n))
 		n++;
 	return n;
+}
+
+char *fr_role_names(const char *branch, const char *role, int layer, char *buf, size_t size)
+{
+	const struct fr_name_row *row = find_row(role);
+	size_t used = 0;
+	char name[256];
+
+	buf[0] = 0;
+	for (size_t i = 0; row && i < fr_name_place_count && used < size; i++) {
+		if (!fr_name_is_place(&fr_name_places[i], row->part, branch))
+			continue;
+		fr_name_text(&fr_name_places[i], row, layer, name, sizeof name);
+		if (*name)
+			used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? " or " : "", name);
+	}
+	return buf;
 }

@@ -41,7 +41,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		copy[i] = malloc(length[i] + !length[i]);
 		memcpy(copy[i], part[i], length[i]);
 	}
-	if (fr_desc_parse(copy[0], length[0], copy[1], length[1], copy[2], length[2], &desc, &err) == 0)
+	if (fr_desc_parse(&(struct fr_desc_from){.bytes = {copy[0], copy[1], copy[2]},
+						 .size = {length[0], length[1], length[2]}},
+			  &desc, &err) == 0)
 		check(&desc);
 	for (int i = 0; i < 3; i++)
 		free(copy[i]);
