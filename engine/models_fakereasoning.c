@@ -107,9 +107,6 @@ static int read_dino(const struct fr_checkpoint *c, int heads, int image, struct
 				  .packed_qkv = 1,
 				  .pos_offset = 0.1,
 				  .maps = 1};
-	if (c->store[FR_FROM_DINO] && fr_store_find(c->store[FR_FROM_DINO], "register_tokens"))
-		return fr_fail(err, FR_E_MODEL,
-			       "DINOv2: tensor register_tokens: a DINOv2 with registers is not computed");
 	FR_TRY(read_size(c, "dino", "vit.patch.w", 4, 0, &v->dim, err));
 	FR_TRY(read_size(c, "dino", "vit.patch.w", 4, 3, &v->patch, err));
 	FR_TRY(read_size(c, "dino", "vit.pos", 3, 1, &rows, err));
