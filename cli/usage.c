@@ -162,7 +162,8 @@ static void roff_output(FILE *out)
 	      "always present, absent is null:\n",
 	      out);
 	fputs("schema, image, image_hex, sha256, verdict, p_fake, p_fake_direct, p_fake_reasoned, calibrated, "
-	      "logit_real, logit_fake, opening, text, text_verdict, attributes, stop, tokens {prompt, generated}, "
+	      "logit_real, logit_fake, opening, text, text_verdict, attributes {lighting_and_shadows, edges, texture, "
+	      "image_quality, semantic_rationality}, stop, tokens {prompt, generated}, "
 	      "prompt, chat, preprocess, sampler {temperature, top_k, top_p, seed}, model {name, hash, dtype, demo}, "
 	      "calibration, engine {version, backend, isa, kv, activations}, warnings, error {code, message}; with "
 	      "\\-\\-timings also ms {image, vision, prefill, decode}.\n"
