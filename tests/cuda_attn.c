@@ -3,71 +3,12 @@
  * for the next product are those of its result, keys shut out by a bias of -inf do no harm, and blocks of several
  * tiles. */
 #include "../kernels/ref_round.h"
+#include "cuda_arrays.h"
 #include "cuda_test.h"
 #include "kernel_bounds_map.h"
 #include "test.h"
 
 static struct fr_dev *ref, *cuda, *precise;
-
-static void must(int rc, const struct fr_error *err)
-{
-	if (rc == 0)
-		return;
-	test_fail("device", "%s", err->text);
-	exit(1);
-}
-
-static float random_float(void)
-{
-	static uint64_t seed = 7;
-
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (float)((int32_t)(seed >> 40) - (1 << 23)) * 0x1p-23f;
-}
-
-static void *upload(struct fr_dev *dev, const void *from, size_t bytes)
-{
-	struct fr_error err;
-	void *p;
-
-	must(dev->ops->alloc(dev, bytes, &p, &err), &err);
-	if (from)
-		dev->ops->put(dev, p, from, bytes);
-	return p;
-}
-
-static float *random_array(struct fr_dev *dev, size_t n, float size)
-{
-	float *x = malloc(n * sizeof *x), *there;
-
-	for (size_t i = 0; i < n; i++)
-		x[i] = size * random_float();
-	there = upload(dev, x, n * sizeof *x);
-	free(x);
-	return there;
-}
-
-static float *fetch(struct fr_dev *dev, const float *from, size_t n)
-{
-	float *x = malloc(n * sizeof *x);
-	struct fr_error err;
-
-	dev->ops->get(dev, x, from, n * sizeof *x);
-	must(dev->ops->sync(dev, &err), &err);
-	return x;
-}
-
-/* How many of n floats differ; frees both. */
-static size_t differing(float *x, float *y, size_t n)
-{
-	size_t bad = 0;
-
-	for (size_t i = 0; i < n; i++)
-		bad += fr_f32_bits(x[i]) != fr_f32_bits(y[i]);
-	free(x);
-	free(y);
-	return bad;
-}
 
 /* ---- rows of the kernel check ---- */
 
@@ -294,16 +235,6 @@ static void check_hard(struct fr_dev *dev, const char *who)
 	snprintf(name, sizeof name, "bounded/%s/shut_out", who);
 	CHECK(name, worst <= 24 * 0x1p-10, "off by %g", worst); /* weights and their sum are off by 2^-11 */
 	free(y);
-}
-
-static struct fr_dev *open_cuda(int with_precise)
-{
-	struct fr_dev_opts opts = {.backend = "cuda", .precise = with_precise, .no_cublas = 1};
-	struct fr_dev *dev;
-	struct fr_error err;
-
-	must(fr_cuda_open(&opts, &dev, &err), &err);
-	return dev;
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* The kernel check of the CUDA instance: every row against ref or its bounds, alone as among others.
  *
- * exact/    f32 products, embeddings, rotary positions and the highest logit: the bits of the plain instance.
+ * exact/    f32 products, embeddings, rotary positions, maps of attention and their bias, gates and the highest logit:
+ *           the bits of the plain instance.
  * bounded/  products of 16-bit weights, norms, attention and sampled tokens: within the bounds of kernel_bounds.h of
  * the same operation in double on inputs rounded as the device rounds them, in the default precision and with precise.
  * .../alone the same row cut into calls of fewer rows (or images) gives the same bits.
@@ -73,9 +74,9 @@ static void steps_of(const struct fr_check *ck, size_t step[FR_SLOTS])
 		step[s] = ck->slot[s].bytes / 4 / units;
 	if (c->op == FR_CHECK_EMBED)
 		step[FR_SLOT_X] = 0; /* the image rows */
-	if (c->op == FR_CHECK_LINEAR)
+	if (c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GATE)
 		step[FR_SLOT_ADD] = ck->slot[FR_SLOT_ADD].bytes / 4 / units;
-	if (c->op == FR_CHECK_ROPE || c->images) {
+	if (c->op == FR_CHECK_ROPE || (c->images && c->op != FR_CHECK_MAP_BIAS)) {
 		step[FR_SLOT_K] = ck->slot[FR_SLOT_K].bytes / 4 / units;
 		step[FR_SLOT_V] = ck->slot[FR_SLOT_V].bytes / 4 / units;
 	}
@@ -106,6 +107,14 @@ static void call_part(const struct fr_check_run *run, int from, int n)
 	fr_check_call(&call);
 }
 
+/* Can rows of it be computed by themselves? Else only images can. */
+static int by_rows(const struct fr_check_case *c)
+{
+	if (c->op == FR_CHECK_PATCH || c->op == FR_CHECK_ATTN_MAP || c->op == FR_CHECK_MAP_BIAS)
+		return 0;
+	return !(c->op == FR_CHECK_ATTN && c->with & BIAS);
+}
+
 /* The case again in three calls: the first row, a third of the others, the rest. */
 static void check_alone(const char *label, const struct fr_check_run *whole)
 {
@@ -115,8 +124,7 @@ static void check_alone(const char *label, const struct fr_check_run *whole)
 	struct fr_error err;
 	char name[256], where[160];
 
-	if (units < 2 || (c->op == FR_CHECK_PATCH && !c->images) ||
-	    (c->op == FR_CHECK_ATTN && !c->images && c->with & BIAS))
+	if (units < 2 || (!c->images && !by_rows(c)))
 		return;
 	snprintf(name, sizeof name, "exact/%s/alone", label);
 	if (fr_check_bind(whole->check, whole->dev, &run, &err) != 0) {
@@ -206,7 +214,6 @@ static void check_all_launched(void)
 		"fr_gemm_[lmt]_*", /* cuda_gemm: tiles for many rows */
 		"fr_lt_*",	   /* cuda_lt */
 		"fr_peak_*",	   /* cuda_peak */
-		"fr_times",	   /* cuda_linear */
 	};
 	char names[1024] = "";
 

@@ -42,10 +42,12 @@ struct fr_embed_args {
 	int vector_images, vector_y;
 };
 
-struct fr_times_args {
-	float *y; /* [n] */
-	const float *x;
-	size_t n;
+struct fr_gate_args {
+	const float *gate, *up;
+	float *y;      /* [rows, cols], may be either */
+	uint16_t *out; /* [terms, rows, pitch] bf16 terms of y, NULL: none */
+	int rows, cols, pitch, terms;
+	int vector; /* rows of gate, up and y start at 16 bytes */
 };
 
 /* ---- patch.cu ---- */
@@ -199,6 +201,28 @@ struct fr_attn_combine_args {
 	const struct fr_row *row;
 	struct fr_attn_out out;
 	int heads, head_dim, chunks;
+};
+
+/* ---- map.cu ---- */
+
+#define FR_MAP_THREADS 256
+#define FR_MAP_ROWS 32 /* of a block; and the keys of a tile */
+/* fr_attn_map. Grid: heads, tiles of rows, items. Width is heads * head_dim. */
+struct fr_attn_map_args {
+	const float *q, *k; /* [items, q_rows, width], [items, kv_rows, width] */
+	float *map;         /* [items, heads, rows, kv_rows] */
+	float scale;
+	int q_rows, rows, kv_rows, head_dim;
+	int vector; /* rows of q and k start at 16 bytes */
+};
+#define FR_MAP_BIAS_PIXELS 2 /* of a thread, where there are sixteen heads */
+/* fr_map_bias_*. Grid: pixels, items. */
+struct fr_map_bias_args {
+	const float *map; /* [items, heads, 1 + n, 1 + n] */
+	const float *w1, *b1, *w2, *b2;
+	float *y; /* [items, heads, n, n] */
+	float offset;
+	int heads, mid, n;
 };
 
 /* ---- peak.cu: two blocks a multiprocessor ---- */

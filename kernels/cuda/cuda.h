@@ -153,9 +153,12 @@ int fr_cu_lt_glu(struct fr_cuda *d, const struct fr_glu *a);
 
 void fr_cu_norm(struct fr_dev *dev, const struct fr_norm *a);   /* rows.c */
 void fr_cu_embed(struct fr_dev *dev, const struct fr_embed *a);
+void fr_cu_gate(struct fr_dev *dev, const struct fr_gate *a);
 void fr_cu_rope(struct fr_dev *dev, const struct fr_rope *a);
 void fr_cu_patch(struct fr_dev *dev, const struct fr_patch *a); /* patch.c */
 void fr_cu_attn(struct fr_dev *dev, const struct fr_attn *a);   /* attn.c */
+void fr_cu_attn_map(struct fr_dev *dev, const struct fr_attn_map *a); /* map.c */
+void fr_cu_map_bias(struct fr_dev *dev, const struct fr_map_bias *a);
 void fr_cu_pick(struct fr_dev *dev, const struct fr_pick *a);   /* pick.c */
 
 #endif

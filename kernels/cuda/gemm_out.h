@@ -50,6 +50,9 @@ template <int items> FR_DEVICE void fr_out_act(const fr_gemm_part &p, const fr_o
 	case FR_ACT_SILU:
 		FR_EACH(fr_silu(x))
 		break;
+	case FR_ACT_RELU:
+		FR_EACH(fr_relu(x))
+		break;
 	default:
 		break;
 	}

@@ -66,27 +66,20 @@ void fr_cu_linear(struct fr_dev *dev, const struct fr_linear *a)
 		run_chain(d, chain);
 }
 
-/* gate and up of two types, which no real model has: two products, and the product of those. Its work memory is not in
- * work_bytes. */
+/* gate and up of two types, which no real model has: two products and a gate. Its work memory is not in work_bytes. */
 static void glu_apart(struct fr_cuda *d, const struct fr_glu *a)
 {
-	const size_t n = (size_t)a->rows * (size_t)a->up.rows;
-	float *up = fr_cu_part(d, FR_PART_GEMM, n * sizeof *up);
+	float *up = fr_cu_part(d, FR_PART_GEMM, (size_t)a->rows * (size_t)a->up.rows * sizeof *up);
 	const struct fr_linear second = {.x = a->x, .w = a->up, .y = up, .rows = a->rows, .phase = a->phase};
-	const struct fr_linear first = {.x = a->x,
-					.w = a->gate,
-					.act = FR_ACT_SILU,
-					.y = a->y,
-					.rows = a->rows,
-					.phase = a->phase,
-					.also = &second};
-	const struct fr_times_args args = {a->y, up, n};
+	const struct fr_linear first = {
+		.x = a->x, .w = a->gate, .y = a->y, .rows = a->rows, .phase = a->phase, .also = &second};
+	const struct fr_gate gate = {
+		.gate = a->y, .up = up, .y = a->y, .rows = a->rows, .cols = a->up.rows, .phase = a->phase};
 
 	if (!up)
 		return;
 	fr_cu_linear(&d->dev, &first);
-	fr_cu_wrote(d, a->y, n * sizeof *a->y);
-	FR_CU_RUN(d, fr_times, (unsigned)((n + 255) / 256), 1, 1, 256, 0, args);
+	fr_cu_gate(&d->dev, &gate);
 }
 
 void fr_cu_glu(struct fr_dev *dev, const struct fr_glu *a)

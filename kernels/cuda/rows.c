@@ -1,4 +1,4 @@
-/* Host half of rows.cu: norms, rotation with the KV write, embedding. Shapes to launches. */
+/* Host half of rows.cu: norms, rotation with the KV write, embedding, the gate of an MLP. Shapes to launches. */
 #include "cuda.h"
 
 #include <assert.h>
@@ -110,4 +110,26 @@ void fr_cu_embed(struct fr_dev *dev, const struct fr_embed *a)
 		FR_CU_RUN(d, fr_embed_f16, (unsigned)a->rows, blocks, 1, 256, 0, args);
 	else
 		FR_CU_RUN(d, fr_embed_bf16, (unsigned)a->rows, blocks, 1, 256, 0, args);
+}
+
+void fr_cu_gate(struct fr_dev *dev, const struct fr_gate *a)
+{
+	struct fr_cuda *d = (struct fr_cuda *)dev;
+	struct fr_gate_args args = {.gate = a->gate,
+				    .up = a->up,
+				    .y = a->y,
+				    .rows = a->rows,
+				    .cols = a->cols,
+				    .pitch = fr_pitch(a->cols),
+				    .vector = aligned(a->gate, a->cols) && aligned(a->up, a->cols) &&
+					      aligned(a->y, a->cols)};
+	struct fr_packed out;
+
+	if (a->rows == 0)
+		return;
+	fr_cu_wrote(d, a->y, floats(a->rows, a->cols));
+	out = fr_cu_pack_out(d, a->y, a->rows, a->cols, a->phase);
+	args.out = (uint16_t *)out.data;
+	args.terms = out.terms;
+	FR_CU_RUN(d, fr_gate, (unsigned)a->rows, (unsigned)fr_ceil_div(args.pitch, 4 * 256), 1, 256, 0, args);
 }

@@ -1,4 +1,4 @@
-/* Operations whose rows are independent: norms, rotation with the KV write, embedding. */
+/* Operations whose rows are independent: norms, rotation with the KV write, embedding, the gate of an MLP. */
 #include "four.h"
 
 /* The sum of v over the block, the same bits in every thread: a tree in each warp, then a tree over the warps' sums in
@@ -18,21 +18,24 @@ FR_DEVICE float block_sum(float v, float *sums)
 	return v;
 }
 
+/* The bf16 terms of four values, the second `term` items behind the first. */
+FR_DEVICE void put_terms(uint16_t *out, size_t term, int terms, const float v[4])
+{
+	uint32_t hi0 = fr_bf16x2(v[0], v[1]), hi1 = fr_bf16x2(v[2], v[3]);
+
+	*(fr_u2 *)out = fr_u2{hi0, hi1};
+	if (terms > 1)
+		*(fr_u2 *)(out + term) = fr_u2{fr_bf16x2_rest(v[0], v[1], hi0), fr_bf16x2_rest(v[2], v[3], hi1)};
+}
+
 /* Columns col..col+3 of y, and of its bf16 terms, whose columns from dim on are zero. */
 FR_DEVICE void norm_put(const fr_norm_args &a, int row, int col, const float v[4])
 {
 	int n = a.dim - col;
 
 	fr_put4(a.y + (size_t)row * a.dim + col, v, n, a.vector_y);
-	if (a.out && col < a.pitch) {
-		uint16_t *out = a.out + (size_t)row * a.pitch + col;
-		uint32_t hi0 = fr_bf16x2(v[0], v[1]), hi1 = fr_bf16x2(v[2], v[3]);
-
-		*(fr_u2 *)out = fr_u2{hi0, hi1};
-		if (a.terms > 1)
-			*(fr_u2 *)(out + (size_t)a.rows * a.pitch) =
-				fr_u2{fr_bf16x2_rest(v[0], v[1], hi0), fr_bf16x2_rest(v[2], v[3], hi1)};
-	}
+	if (a.out && col < a.pitch)
+		put_terms(a.out + (size_t)row * a.pitch + col, (size_t)a.rows * a.pitch, a.terms, v);
 }
 
 /* v = the norm of v; beyond dim weight and bias are zero and so is the result. */
@@ -235,14 +238,24 @@ FR_KERNEL(fr_embed_bf16, struct fr_embed_args, 256, 4)
 	embed<FR_BF16>(a);
 }
 
-/* ---- y *= x: a GLU whose matrices are of two types ---- */
+/* ---- the middle of an MLP whose two products are apart ---- */
 
-FR_KERNEL(fr_times, struct fr_times_args, 256, 4)
+/* A thread has four columns of a row; those of the terms from cols on are zero. */
+FR_KERNEL(fr_gate, struct fr_gate_args, 256, 4)
 {
 	FR_WAIT();
 	FR_RELEASE();
-	size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+	int row = (int)blockIdx.x, col = (int)(blockIdx.y * 256 + threadIdx.x) * 4, n = a.cols - col;
+	size_t at = (size_t)row * a.cols + col;
+	float g[4], u[4];
 
-	if (i < a.n)
-		a.y[i] = a.y[i] * a.x[i];
+	if (col >= a.pitch)
+		return;
+	fr_get4(g, a.gate + at, n, a.vector);
+	fr_get4(u, a.up + at, n, a.vector);
+	for (int i = 0; i < 4; i++)
+		u[i] = fr_silu(g[i]) * u[i];
+	fr_put4(a.y + at, u, n, a.vector);
+	if (a.out)
+		put_terms(a.out + (size_t)row * a.pitch + col, (size_t)a.rows * a.pitch, a.terms, u);
 }
