@@ -67,14 +67,19 @@ static void leave(const void *begin)
 		}
 }
 
-const char *fr_map_at(const void *addr)
+static struct node *find(uintptr_t a)
 {
-	uintptr_t a = (uintptr_t)addr;
-
 	for (struct node *n = atomic_load(&nodes); n; n = n->next)
 		if (a >= atomic_load(&n->begin) && a < atomic_load(&n->end))
-			return atomic_load(&n->path);
+			return n;
 	return NULL;
+}
+
+const char *fr_map_at(const void *addr)
+{
+	const struct node *n = find((uintptr_t)addr);
+
+	return n ? atomic_load(&n->path) : NULL;
 }
 
 static int map_fd(int fd, const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err)
@@ -131,4 +136,23 @@ void fr_map_fetch(const void *bytes, size_t size)
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)bytes / page * page;
 
 	madvise((void *)first, (uintptr_t)bytes + size - first, MADV_WILLNEED);
+}
+
+/* Only what lies in a mapping of the registry: the same advice would empty memory of any other kind. The kernel gives
+ * up pages of a file only when nobody has them mapped, and takes that advice by file and not by address. */
+void fr_map_drop(const void *bytes, size_t size)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)bytes + page - 1) / page * page,
+			last = ((uintptr_t)bytes + size) / page * page;
+	const struct node *n = find(first);
+	int fd;
+
+	if (!n || last <= first || last > atomic_load(&n->end))
+		return;
+	madvise((void *)first, last - first, MADV_DONTNEED);
+	fd = open(atomic_load(&n->path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	posix_fadvise(fd, (off_t)(first - atomic_load(&n->begin)), (off_t)(last - first), POSIX_FADV_DONTNEED);
+	close(fd);
 }

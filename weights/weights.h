@@ -40,6 +40,9 @@ int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr
 void fr_map_close(const uint8_t *bytes, size_t size);
 /* Starts reading these bytes of a mapping, and only these, without waiting. A hint: nothing is said when it fails. */
 void fr_map_fetch(const void *bytes, size_t size);
+/* Gives these bytes' whole pages back, in the process and in the page cache: they are read again when they are next used.
+ * A hint too. Bytes that lie in no mapping stay as they are. */
+void fr_map_drop(const void *bytes, size_t size);
 const char *fr_map_at(const void *addr);
 
 /* ---- safetensors: bytes -> views. The result owns the names, not the data (but see torch.h). ---- */
