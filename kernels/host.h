@@ -26,7 +26,12 @@ int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat 
 int fr_host_vector(struct fr_dev *dev, const struct fr_tensor *t, const float **out, struct fr_error *err);
 void fr_host_pick(struct fr_dev *dev, const struct fr_pick *a);
 int fr_host_sync(struct fr_dev *dev, struct fr_error *err);
+void fr_host_room(struct fr_dev *dev, size_t *left, size_t *total);
 void fr_host_release_all(struct fr_host *host);
+
+/* kernels/host_room.c: bytes of memory that this process may still take, and the most it may ever have; files are looked
+ * for below root ("" but in tests). Both 0: the system does not say. */
+void fr_memory_room(const char *root, size_t *left, size_t *total);
 
 /* The call for the item after a's: dense operands one image further. */
 static inline struct fr_attn fr_attn_next(const struct fr_attn *a)

@@ -237,7 +237,7 @@ struct fr_ops {
 
 	/* The columns below are NULL on a device that has no use for them. */
 
-	/* Bytes free now and in all. */
+	/* Bytes free now and in all, of the memory that alloc takes from. */
 	void (*room)(struct fr_dev *dev, size_t *free, size_t *total);
 	/* The bytes that the operations themselves work in, for calls within limits; and the block of that size, from
 	 * alloc, zeroed, which they use from then on. Without it a device takes what it needs when it needs it. */
@@ -262,6 +262,7 @@ struct fr_dev {
 	const char *activations; /* how activations enter a matrix product: "f32" */
 	const char *device;      /* the hardware's own name: "NVIDIA H200"; NULL on the CPU */
 	int together;            /* images that one prefill serves best; 1 on the CPU */
+	int maps;                /* 1: weights are used where their files are mapped and take no memory of their own */
 	int threads;
 	size_t copied;           /* bytes of weights copied because of their alignment */
 	size_t held;             /* bytes allocated now (alloc, vector and copies) */

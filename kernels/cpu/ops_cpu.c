@@ -53,6 +53,7 @@ static const struct fr_ops ops_cpu = {
 	.map_bias = fr_cpu_map_bias,
 	.gate = fr_cpu_gate,
 	.pick = fr_host_pick,
+	.room = fr_host_room,
 	.sync = fr_host_sync,
 	.close = close_cpu,
 };
@@ -93,6 +94,7 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	cpu->host.dev.isa = level == FR_LEVEL_REF ? "cpu-ref" : fr_level_names[level];
 	cpu->host.dev.activations = "f32";
 	cpu->host.dev.together = 1;
+	cpu->host.dev.maps = 1;
 	fr_ukr_ref(&cpu->u);
 	if (level >= FR_LEVEL_AVX2)
 		fr_ukr_avx2(&cpu->u);
