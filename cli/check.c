@@ -182,6 +182,8 @@ static void say_start(const struct run *r)
 		    device ? ", " : "", device ? device : "", fr_session_kv(f->session));
 	if (fr_model_is_demo(f->model))
 		say("DEMO: shows the machinery, is no detector for pictures from the world");
+	if (*fr_session_streamed(f->session))
+		say("%s", fr_session_streamed(f->session));
 	if (!r->cli->v.verbose)
 		return;
 	say("model hash %s, preprocess %s, chat %s", fr_model_hash(f->model), fr_model_preprocess(f->model),

@@ -196,8 +196,11 @@ void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct 
 		dev,
 		&(struct fr_embed){.ids = c->ids, .table = t->embed, .images = c->images, .y = b->x, .rows = c->rows});
 	tap(&p, "embed", 0, b->x, t->d->dim);
-	for (int i = 0; i < t->d->layers; i++)
+	for (int i = 0; i < t->d->layers; i++) {
+		fr_stream_layer(c->stream, i);
 		layer(&p, i);
+	}
+	fr_stream_layer(c->stream, t->d->layers);
 	if (fr_tap_wants(c->tap, "decoder", "norm", 0)) {
 		norm(&p, b->x, t->norm, b->h, c->rows);
 		tap(&p, "norm", 0, b->h, t->d->dim);

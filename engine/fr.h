@@ -134,6 +134,7 @@ const char *fr_session_backend(const struct fr_session *s);     /* "cpu", "cuda"
 const char *fr_session_device(const struct fr_session *s);      /* "NVIDIA H200"; NULL on the CPU */
 const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90", "sm_90+cublaslt" */
 const char *fr_session_passed_over(const struct fr_session *s); /* why "auto" did not take the GPU, "" if it did */
+const char *fr_session_streamed(const struct fr_session *s);    /* "" when all weights stay in memory, else a sentence */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "16bit", "2x16bit" */
 int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */

@@ -240,7 +240,7 @@ static void print_device(const struct facts *f, FILE *out)
 
 static void print_memory(const struct facts *f, FILE *out)
 {
-	if (f->session.needs.total) {
+	if (f->session.dev->device) {
 		print_device(f, out);
 		return;
 	}
@@ -398,7 +398,7 @@ static void add_memory(cJSON *root, const struct facts *f)
 	add_count(o, "kv_per_position", f->kv_position);
 	add_count(o, "session", s->plan.total);
 	add_int(o, "batch", s->o.batch);
-	if (!s->needs.total) {
+	if (!s->dev->device) {
 		cJSON_AddNullToObject(o, "device");
 		return;
 	}

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define KIB 1024.0
+#define SPARE_SHARE 32 /* of a machine's memory: what is left to others beside mapped weights that fill it */
 
 static int check_options(const struct fr_session_opts *o, struct fr_error *err)
 {
@@ -230,7 +231,7 @@ static void size_up(struct fr_session *s, const struct fr_session_force *force)
 			    FR_LIVE_SESSION);
 	fr_plan_layout(&s->plan);
 	s->needs.plan = s->plan.total;
-	s->needs.weights = fr_net_measure(&s->model->desc, &s->model->weights, s->device_layers);
+	s->needs.weights = fr_net_measure(&s->model->desc, &s->model->weights, s->device_layers, s->dev);
 }
 
 /* ---- does it fit? ---- */
@@ -274,6 +275,8 @@ static void advise(const struct fr_session *s, const struct fr_session_force *fo
 		snprintf(buf, size, "--gpu-layers %d would fit", layers);
 	else if ((layers = layers_that_fit(s, force, 1)) >= 0)
 		snprintf(buf, size, "--batch 1 with --gpu-layers %d would fit", layers);
+	else if (s->dev->maps)
+		snprintf(buf, size, "it would not fit with a batch of 1; fewer --max-tokens take less");
 	else
 		snprintf(
 			buf, size,
@@ -300,12 +303,33 @@ static int too_large(const struct fr_session *s, const struct fr_session_force *
 
 	advise(s, force, advice, sizeof advice);
 	return fr_fail(err, FR_E_MEMORY,
-		       "%s takes %s of device memory (weights %s, buffers for a batch of %d %s), but %s has %s free of "
-		       "%s; %s",
+		       "%s takes %s of %s (weights %s, buffers for a batch of %d %s), but %s has %s free of %s; %s",
 		       s->model->desc.name, fr_size_text(n->weights.device + n->plan, all, sizeof all),
+		       s->dev->maps ? "memory besides its mapped weights" : "device memory",
 		       fr_size_text(n->weights.device, weights, sizeof weights), s->o.batch,
-		       fr_size_text(n->plan, plan, sizeof plan), s->dev->device ? s->dev->device : s->dev->ops->name,
+		       fr_size_text(n->plan, plan, sizeof plan), s->dev->device ? s->dev->device : "this machine",
 		       fr_size_text(n->free, room, sizeof room), fr_size_text(n->total, total, sizeof total), advice);
+}
+
+/* Weights that are mapped take what is left, less a share for everything else that is read meanwhile. */
+static void settle_mapped(struct fr_session *s)
+{
+	const struct fr_model_desc *d = &s->model->desc;
+	const size_t taken = s->needs.weights.device + s->needs.plan + s->needs.total / SPARE_SHARE;
+	const size_t room = taken < s->needs.free ? s->needs.free - taken : 0;
+	char all[32], cache[32];
+
+	s->stay = d->text.layers;
+	s->streamed[0] = 0;
+	if (!s->dev->maps || !s->needs.total)
+		return;
+	s->stay = fr_layers_that_stay(d, &s->model->weights, room);
+	if (s->stay < d->text.layers)
+		snprintf(s->streamed, sizeof s->streamed,
+			 "weights %s, memory for them %s: %d of %d decoder layers stay in it, the others are read from "
+			 "disk for every token, those of the encoders for every image",
+			 fr_size_text(s->needs.weights.mapped, all, sizeof all),
+			 fr_size_text(room, cache, sizeof cache), s->stay, d->text.layers);
 }
 
 int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err)
@@ -324,5 +348,6 @@ int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struc
 		s->o.batch /= 2;
 		size_up(s, force);
 	}
+	settle_mapped(s);
 	return fits(s) ? 0 : too_large(s, force, err);
 }

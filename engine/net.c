@@ -14,8 +14,9 @@ float fr_attn_scale(int head_dim)
 struct walk {
 	struct fr_dev *dev; /* NULL: count only */
 	struct fr_error *err;
+	int maps; /* as the device's */
 	enum fr_home home;
-	size_t bytes[FR_HOME_HOST + 1];
+	size_t bytes[FR_HOME_HOST + 1], mapped;
 	size_t near; /* the largest matrix on the host */
 };
 
@@ -41,8 +42,13 @@ static int vec(struct walk *w, const struct fr_tensor *t, const float **out)
 static int mat(struct walk *w, const struct fr_tensor *t, struct fr_mat *out)
 {
 	const size_t rows = t->ndim ? (size_t)t->shape[0] : 1;
-	const size_t bytes = count(w, rows, t->bytes / rows, w->home);
+	size_t bytes;
 
+	if (w->maps && (uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].bytes == 0) {
+		w->mapped += t->bytes;
+		return w->dev ? w->dev->ops->weight(w->dev, t, out, w->err) : 0;
+	}
+	bytes = count(w, rows, t->bytes / rows, w->home);
 	if (w->home == FR_HOME_HOST && bytes > w->near)
 		w->near = bytes;
 	return w->dev ? w->dev->ops->weight(w->dev, t, out, w->err) : 0;
@@ -194,7 +200,7 @@ static int walk_all(struct walk *w, const struct fr_model_desc *d, const struct 
 int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *t,
 		int device_layers, struct fr_error *err)
 {
-	struct walk w = {.dev = dev, .err = err};
+	struct walk w = {.dev = dev, .err = err, .maps = dev->maps};
 
 	net->d = d;
 	net->text.d = &d->text;
@@ -210,15 +216,17 @@ int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_de
 	return walk_all(&w, d, t, device_layers, net);
 }
 
-struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *t, int device_layers)
+struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *t, int device_layers,
+				   const struct fr_dev *dev)
 {
 	struct fr_error unsaid;
-	struct walk w = {.err = &unsaid};
+	struct walk w = {.err = &unsaid, .maps = dev->maps};
 	struct fr_net unkept = {.d = d};
 
 	walk_all(&w, d, t, device_layers, &unkept);
 	return (struct fr_net_bytes){.device = w.bytes[FR_HOME_DEVICE] + FR_HOME_NEAR * w.near,
-				     .host = w.bytes[FR_HOME_HOST]};
+				     .host = w.bytes[FR_HOME_HOST],
+				     .mapped = w.mapped};
 }
 
 void fr_net_free(struct fr_net *net)

@@ -5,6 +5,7 @@
 #ifndef FR_ENGINE_NET_H
 #define FR_ENGINE_NET_H
 
+#include "stream.h"
 #include "tap.h"
 #include "../weights/bind.h"
 
@@ -50,16 +51,18 @@ struct fr_net {
 	struct fr_fusion fusion;
 	struct fr_text text;
 };
-/* Bytes of a model's weights by where they live, as devices with memory of their own hold them. */
+/* Bytes of a model's weights by where they live: in the device's own memory, as it holds them; on the host; or, on a
+ * device that maps, where their files are mapped, with only vectors and what lies unaligned in memory of its own. */
 struct fr_net_bytes {
-	size_t device, host;
+	size_t device, host, mapped;
 };
 /* Hands every weight to the device (on the CPU: the mapped bytes as they lie). The decoder's layers from device_layers on
  * stay on the host where the device knows that. */
 int fr_net_load(struct fr_net *net, struct fr_dev *dev, const struct fr_model_desc *d, const struct fr_weights *w,
 		int device_layers, struct fr_error *err);
 /* What that would take, nothing taken. */
-struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *w, int device_layers);
+struct fr_net_bytes fr_net_measure(const struct fr_model_desc *d, const struct fr_weights *w, int device_layers,
+				   const struct fr_dev *dev);
 void fr_net_free(struct fr_net *net);
 
 /* 1 / sqrt(head_dim), rounded once to float32. */
@@ -110,6 +113,7 @@ struct fr_text_call {
 	enum fr_phase phase;
 	int shares, n_logits;
 	struct fr_kv *kv;
+	struct fr_stream *stream; /* NULL: all weights stay in memory */
 	struct fr_tap *tap;
 };
 void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct fr_text_buffers *b,

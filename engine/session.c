@@ -90,6 +90,8 @@ static int open_session(struct fr_session *s, const struct fr_session_force *for
 		s->dev->ops->work(s->dev, s->work, fr_plan_bytes(&s->plan, &s->work), &s->limits);
 	FR_TRY(take_host(s, err));
 	FR_TRY(put_rope_tables(s, err));
+	if (s->stay < m->desc.text.layers)
+		FR_TRY(fr_stream_open(&m->desc, &m->weights, s->stay, &s->stream, err));
 	return fr_net_load(&s->net, s->dev, &m->desc, &m->weights, s->device_layers, err);
 }
 
@@ -145,6 +147,7 @@ int fr_session_measure(const struct fr_model *m, const struct fr_session_opts *o
 
 void fr_session_close(struct fr_session *s)
 {
+	fr_stream_close(s->stream);
 	fr_intake_free(s->intake);
 	fr_net_free(&s->net);
 	if (s->dev) {
@@ -204,6 +207,7 @@ int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, i
 	const size_t side = (size_t)d->image.crop, items = 3 * side * side, together = (size_t)s->together;
 	const double start = fr_now_ms();
 
+	fr_stream_vision(s->stream, 1);
 	for (int i = 0; i < n; i++)
 		s->dev->ops->put(s->dev, s->pixels + (size_t)i * items, pics[i]->pixels, items * sizeof(float));
 	for (int i = 0; i < d->n_branch; i++)
@@ -214,6 +218,7 @@ int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, i
 	if (d->fusion.heads)
 		fr_fusion_forward(&s->net, s->dev, &s->fb, s->vb.map, n, s->images, s->tap);
 	FR_TRY(finish(s, start, &s->ms_vision, err));
+	fr_stream_vision(s->stream, 0);
 	if (s->heat)
 		average_heads(s, n);
 	return 0;
@@ -238,6 +243,7 @@ static void forward(struct fr_session *s, struct fr_text_call *c)
 	c->row = s->row;
 	c->kv = &s->kv;
 	c->tap = s->tap;
+	c->stream = s->stream;
 	fr_text_forward(&s->net, s->dev, &s->tb, c);
 }
 
@@ -323,19 +329,23 @@ int fr_session_logits(struct fr_session *s, int first, int n, float *logits, str
 void fr_session_plan(const struct fr_session *s, FILE *out)
 {
 	const struct fr_needs *n = &s->needs;
+	const char *where = s->dev->maps ? "" : "device ", *whose = s->dev->device ? s->dev->device : "this machine";
 	char all[32], weights[32], plan[32], room[32], total[32], host[32];
 
 	fr_plan_print(&s->plan, out);
 	if (!n->total)
 		return;
-	fprintf(out, "device memory: weights %s and buffers %s are %s of %s free, %s in all (%s)\n",
+	fprintf(out, "%smemory: weights %s and buffers %s are %s of %s free, %s in all (%s)\n", where,
 		fr_size_text(n->weights.device, weights, sizeof weights), fr_size_text(n->plan, plan, sizeof plan),
 		fr_size_text(n->weights.device + n->plan, all, sizeof all), fr_size_text(n->free, room, sizeof room),
-		fr_size_text(n->total, total, sizeof total), s->dev->device);
+		fr_size_text(n->total, total, sizeof total), whose);
 	if (n->weights.host)
 		fprintf(out, "host memory: the last %d of %d decoder layers, %s\n",
 			s->model->desc.text.layers - s->device_layers, s->model->desc.text.layers,
 			fr_size_text(n->weights.host, host, sizeof host));
+	if (n->weights.mapped)
+		fprintf(out, "mapped weights: %s, in the page cache as far as there is room\n",
+			fr_size_text(n->weights.mapped, weights, sizeof weights));
 }
 
 const char *fr_session_backend(const struct fr_session *s)
@@ -356,6 +366,11 @@ int fr_session_batch(const struct fr_session *s)
 const char *fr_session_passed_over(const struct fr_session *s)
 {
 	return s->dev->passed_over;
+}
+
+const char *fr_session_streamed(const struct fr_session *s)
+{
+	return s->streamed;
 }
 
 const char *fr_session_isa(const struct fr_session *s)

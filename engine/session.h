@@ -31,6 +31,9 @@ struct fr_session {
 	int together;              /* images that are seen and prefilled in one call, at most */
 	int ahead;                 /* pictures that are decoded while the device works */
 	int device_layers;         /* decoder layers whose weights lie in the device's memory */
+	int stay;                  /* decoder layers that stay in the page cache where weights are mapped and not all do */
+	struct fr_stream *stream;  /* of the others; NULL: all stay */
+	char streamed[256];        /* the sentence about it, or "" */
 	float *pixels, *images;    /* device: [together, 3, S, S], [together * n_image, dim] */
 	float *rope_cos, *rope_sin; /* device: [kv.max_pos, head_dim / 2] */
 	void *work;                /* device: what the operations work in */
