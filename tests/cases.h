@@ -18,7 +18,7 @@ static const char *const cases[] = {
 static const char *const fr_cases[] = {"fr-merged-f16", "fr-bin-bf16", "fr-lora-safetensors", "fr-lora-bin"};
 #define FR_CASES (sizeof fr_cases / sizeof *fr_cases)
 
-/* The model of a case, with the parts that lie beside it. */
+/* The model of a case with the parts that lie beside it, or "demo". */
 static inline int case_load(const char *name, struct fr_model **model, struct fr_error *err)
 {
 	static const char *const parts[] = {"model", "clip", "dino.pth", "base"};
@@ -29,6 +29,8 @@ static inline int case_load(const char *name, struct fr_model **model, struct fr
 		snprintf(path[i], sizeof path[i], ROOT "%s/%s", name, parts[i]);
 		at[i] = access(path[i], F_OK) == 0 ? path[i] : NULL;
 	}
+	if (!at[0])
+		return fr_model_load(&(struct fr_model_opts){.path = name}, model, err);
 	return fr_model_load(
 		&(struct fr_model_opts){.path = path[0], .vision_tower = at[1], .dino = at[2], .base = at[3]}, model,
 		err);

@@ -11,6 +11,18 @@
 
 #define STEPS 24
 
+/* Tells a level that this CPU lacks from one that is broken. */
+static inline int cpu_has(const char *isa)
+{
+	if (strcmp(isa, "avx512") == 0 && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+					    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+		return 0;
+	if (strcmp(isa, "ref") != 0)
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		       __builtin_cpu_supports("f16c");
+	return 1;
+}
+
 /* The golden's own word on how it was made. */
 struct made {
 	char image[64], chat[16];

@@ -1,12 +1,14 @@
 /* Numbers repeat: the same pictures give the same bits with 1, 2 and 3 threads, alone and two or five at a time,
  * prefilled one by one and together, read ahead or not, with and without the text, greedy and sampled.
  *
- * The five pictures of tests/golden/e2e/images are judged by a random checkpoint with grouped heads and by the demo
- * model; each way of running is compared with the plainest one (one thread, one image at a time, with text). Three
- * threads on a machine with fewer CPUs is still three workers sharing the work differently. */
+ * The five pictures of tests/golden/e2e/images are judged by a random checkpoint with grouped heads, by two of
+ * FakeReasoning, one of them with adapters, and by the demo model; each way of running is compared with the plainest
+ * one (one thread, one image at a time, with text). Three threads on a machine with fewer CPUs is still three workers
+ * sharing the work differently. */
+#include "cases.h"
 #include "repeat.h"
 
-static const char *const models[] = {"tests/golden/e2e/old-bf16-gqa-shards/model", "demo"};
+static const char *const models[] = {"old-bf16-gqa-shards", "fr-merged-f16", "fr-lora-bin", "demo"};
 
 /* Ways of running a batch; each with every number of threads, with the text and without. */
 static const struct {
@@ -16,17 +18,16 @@ static const struct {
 #define WAYS (int)(sizeof ways / sizeof *ways)
 #define RUNS (3 * WAYS)
 
-static void run_model(const char *path, struct feed *f)
+static void run_model(const char *name, struct feed *f)
 {
 	static const struct fr_sampler samplers[] = {{.top_p = 1}, {.temperature = 0.8F, .top_p = 0.9F, .seed = 11}};
 	char label[128];
 	struct fr_model *model;
 	struct fr_error err;
 	struct one want[IMAGES];
-	const char *slash = strrchr(path, '/'), *name = slash ? "random" : path;
 
-	if (fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err)) {
-		test_fail(path, "%s", err.text);
+	if (case_load(name, &model, &err)) {
+		test_fail(name, "%s", err.text);
 		return;
 	}
 	for (int sampled = 0; sampled < 2; sampled++) {

@@ -11,7 +11,8 @@ static const char *const files[IMAGES] = {"wide.png", "tall.png", "square.png", 
 struct one {
 	int seen;
 	uint32_t real, fake;
-	double p_fake;
+	double p_fake, p_direct, p_reasoned;
+	int has_direct, has_reasoned;
 	enum fr_verdict verdict;
 	int prompt, generated;
 	char opening[8], stop[8], text[1024];
@@ -59,6 +60,10 @@ static inline void result(void *user, const struct fr_result *r)
 	memcpy(&o->real, &r->logit_real, 4);
 	memcpy(&o->fake, &r->logit_fake, 4);
 	o->p_fake = r->p_fake;
+	o->has_direct = r->has_direct;
+	o->has_reasoned = r->has_reasoned;
+	o->p_direct = r->has_direct ? r->p_fake_direct : 0;
+	o->p_reasoned = r->has_reasoned ? r->p_fake_reasoned : 0;
 	o->verdict = r->verdict;
 	o->prompt = r->prompt_tokens;
 	o->generated = r->generated_tokens;
@@ -71,7 +76,7 @@ static inline void result(void *user, const struct fr_result *r)
 static inline int all_alike(const struct feed *f)
 {
 	for (size_t i = 1; i < pictures(f); i++)
-		if (f->out[i].real != f->out[0].real)
+		if (f->out[i].real != f->out[0].real || f->out[i].p_direct != f->out[0].p_direct)
 			return 0;
 	return 1;
 }
@@ -96,14 +101,24 @@ static inline int judge(const struct fr_model *model, struct fr_session_opts o, 
 	return rc;
 }
 
+/* Without a text a model that reasons has its direct score only, and logits and verdict are those of that. */
 static inline const char *differ(const struct one *a, const struct one *b, int with_text)
 {
-	if (a->real != b->real || a->fake != b->fake)
+	const int same_score = with_text || !a->has_direct;
+
+	if (same_score && (a->real != b->real || a->fake != b->fake))
 		return "logits";
-	if (memcmp(&a->p_fake, &b->p_fake, sizeof a->p_fake) != 0 || a->verdict != b->verdict)
+	if (same_score && (memcmp(&a->p_fake, &b->p_fake, sizeof a->p_fake) != 0 || a->verdict != b->verdict))
 		return "p_fake or the verdict";
-	if (strcmp(a->opening, b->opening) != 0 || a->prompt != b->prompt)
-		return "the opening or the prompt";
+	if (a->has_direct != b->has_direct || memcmp(&a->p_direct, &b->p_direct, sizeof a->p_direct) != 0)
+		return "the direct score";
+	if (with_text &&
+	    (a->has_reasoned != b->has_reasoned || memcmp(&a->p_reasoned, &b->p_reasoned, sizeof a->p_reasoned) != 0))
+		return "the reasoned score";
+	if (same_score && strcmp(a->opening, b->opening) != 0)
+		return "the opening";
+	if (a->prompt != b->prompt)
+		return "the prompt";
 	if (with_text &&
 	    (strcmp(a->text, b->text) != 0 || strcmp(a->stop, b->stop) != 0 || a->generated != b->generated))
 		return "the text";

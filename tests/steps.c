@@ -7,11 +7,12 @@
 #include "test.h"
 
 #include "../engine/session.h"
+#include "cases.h"
 
 #define IMAGES 5
 #define STEPS 7 /* the prefill's own logits are the first */
 static const char *const files[IMAGES] = {"wide.png", "tall.png", "square.png", "small.png", "edge.png"};
-static const char *const models[] = {"tests/golden/e2e/old-bf16-gqa-shards/model", "demo"};
+static const char *const models[] = {"old-bf16-gqa-shards", "fr-lora-safetensors", "demo"};
 
 struct traces {
 	size_t vocab;
@@ -109,17 +110,16 @@ static void compare(const char *label, const struct traces *got, const struct tr
 	test_ok(label);
 }
 
-static void run_model(const char *path)
+static void run_model(const char *name)
 {
-	const char *name = strrchr(path, '/') ? "random" : path;
 	struct traces alone = {0}, together = {0};
 	struct fr_model *m;
 	struct fr_error err;
 	char label[96];
 	int rc = 0;
 
-	if (fr_model_load(&(struct fr_model_opts){.path = path}, &m, &err)) {
-		test_fail(path, "%s", err.text);
+	if (case_load(name, &m, &err)) {
+		test_fail(name, "%s", err.text);
 		return;
 	}
 	alone.vocab = together.vocab = (size_t)m->desc.text.vocab;

@@ -13,7 +13,7 @@ trap 'rm -rf "$new"' EXIT
 }
 export TRANSFORMERS_VERBOSITY=error
 bad=0
-for maker in checkpoints fakereasoning_cases demo image positions tokenizer torch_zip; do
+for maker in checkpoints fakereasoning_cases fakereasoning_wide demo image positions tokenizer torch_zip; do
 	[ -f "tests/oracle/$maker.py" ] || continue
 	echo "== $maker"
 	"$PYTHON" "tests/oracle/$maker.py" "$new" || { echo "FAIL $maker.py"; bad=1; }

@@ -371,7 +371,10 @@ def side_of(value, *keys):
 
 def preprocess(clip, image, pad):
     """PIL image -> normalised float32 [3,S,S] and the uint8 [S,S,3] before it."""
-    pre = get_json(os.path.join(clip, "preprocessor_config.json"))
+    return preprocess_by(get_json(os.path.join(clip, "preprocessor_config.json")), image, pad)
+
+
+def preprocess_by(pre, image, pad):
     size, crop = side_of(pre["size"], "shortest_edge"), side_of(pre["crop_size"], "height")
     mean, std = pre["image_mean"], pre["image_std"]
     image = image.convert("RGB")

@@ -52,7 +52,7 @@ CASES = {
     "fr-lora-bin": dict(
         clip=(64, 4, 72, 3, 42, 14), dino=(64, 2, 104, 2, 5), fusion=(4, 88), text=(48, 2, 72, 3), dtype="f16",
         ext="bin", clip_file="bin", clip_kind="vision", dino_kind="nested", dino_dtype="bf16",
-        image="small.png", pad=False, small=True, model_type="llava_llama", lora=dict(
+        image="small.png", pad=False, small=True, plain=True, model_type="llava_llama", lora=dict(
             r=3, alpha=7, targets=("k_proj", "o_proj", "gate_proj", "down_proj"), ext="bin", dtype="f32",
             trained="f16")),
 }
@@ -377,8 +377,14 @@ def golden(name, case, path, seed):
     if len(set(steps)) < DISTINCT or (at is None) != ("chain" not in case):  # cheap refusal first
         print(f"{name}: seed {seed}: {len(set(steps))} distinct, trigger at {at}: {text.decode(answer)!r}")
         return None, False
-    n, clean = llava.noise(m, lambda x: fr.taps(x, pixels.double(), ids, STEPS, text.opening, text.labels, steps),
-                           disturb=fr.shakers)
+    def run(x, pixels):
+        r = fr.taps(x, pixels, ids, STEPS, text.opening, text.labels, steps)
+        if at is not None:
+            r["result.reasoned.logits"] = r["steps.logits"][at][torch.tensor(text.labels)]
+        return r
+
+    t = run(m, pixels)
+    n, clean = llava.noise(m, lambda x: run(x, pixels.double()), disturb=fr.shakers)
     if not llava.check_steps(name, t, n, DISTINCT):
         return None, False
     llava.check_noise(name, t, clean, n)
@@ -406,9 +412,7 @@ def results(t, text, answer, at):
            "result.text_verdict": torch.tensor([fr.text_verdict(text.decode(answer))], dtype=torch.int32)}
     probability("direct", t["verdict.logits"], t["noise.verdict.logits"])
     if at is not None:
-        out["result.reasoned.logits"] = t["steps.logits"][at][torch.tensor(text.labels)].clone()
-        out["noise.result.reasoned.logits"] = t["noise.steps.logits"].clone()
-        probability("reasoned", out["result.reasoned.logits"], t["noise.steps.logits"])
+        probability("reasoned", t["result.reasoned.logits"], t["noise.result.reasoned.logits"])
     return out
 
 
@@ -422,6 +426,8 @@ def make(name, case, out, proto):
             chain(m, sp, CHAINS[case["chain"]])
         if case.get("small"):
             small_rows(m)
+        if case.get("plain"):  # few bytes in the text: those that are no UTF-8 have more than one spelling
+            m.language_model.lm_head.weight.data[3:259] *= 0.2
         write_all(path, case, m, sp.get_piece_size(), proto)
         tensors, ok = golden(name, case, path, seed)
         if ok:
