@@ -21,7 +21,7 @@ struct facts {
 	struct group *group;
 	size_t n_groups, beyond;   /* tensors whose group found no place */
 	size_t bytes;		   /* of all tensors */
-	size_t copied, n_copied;   /* not aligned to their elements: used through a copy */
+	size_t copied, n_copied;   /* tensors that are not used in their file but through a copy */
 	size_t kv_position;	   /* bytes of KV per position and sequence */
 	struct fr_session session; /* with the options, laid out, nothing taken */
 	struct fr_error fits;	   /* FR_OK, or why it would not start */
@@ -76,16 +76,16 @@ static void group_tensor(struct facts *f, const struct fr_tensor *t)
 
 static void gather_store(struct facts *f, const struct fr_store *st)
 {
+	size_t copied;
+
 	for (size_t i = 0; i < fr_store_count(st); i++) {
 		const struct fr_tensor *tensor = fr_store_at(st, i);
 
 		group_tensor(f, tensor);
 		f->bytes += tensor->bytes;
-		if ((uintptr_t)tensor->data % (size_t)fr_dtypes[tensor->dtype].bytes) {
-			f->copied += tensor->bytes;
-			f->n_copied++;
-		}
 	}
+	f->n_copied += fr_store_copies(st, &copied);
+	f->copied += copied;
 }
 
 static int gather(struct facts *f, struct fr_error *err)
@@ -98,6 +98,8 @@ static int gather(struct facts *f, struct fr_error *err)
 	for (int i = 0; i < FR_FROMS; i++)
 		if (f->m->parts.store[i])
 			gather_store(f, f->m->parts.store[i]);
+	f->n_copied += f->m->weights.n_copies;
+	f->copied += f->m->weights.copied_bytes;
 	f->kv_position = 2 * (size_t)t->layers * (size_t)t->kv_heads * (size_t)t->head_dim * (f->o->kv_f32 ? 4 : 2);
 	if (fr_machine(f->machine, sizeof f->machine))
 		f->machine[0] = 0;
@@ -246,8 +248,9 @@ static void print_memory(const struct facts *f, FILE *out)
 	}
 	fprintf(out, "memory       weights %.1f MiB, used where they are mapped", (double)f->bytes / MIB);
 	if (f->n_copied)
-		fprintf(out, " but for %zu tensors that lie unaligned (%.1f MiB)", f->n_copied,
-			(double)f->copied / MIB);
+		fprintf(out,
+			"; copies of tensors that lie unaligned, in another order or are for another grid: %zu, %.1f MiB",
+			f->n_copied, (double)f->copied / MIB);
 	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
 		(double)f->kv_position / 1024);
 	fprintf(out, "             KV cache and activations %.1f MiB in all, for a batch of %d%s\n",
