@@ -31,7 +31,7 @@ static int read_size(const struct fr_checkpoint *c, const char *branch, const ch
 
 	if (!t)
 		return fr_fail(err, FR_E_MODEL, "tensor %s is missing",
-			       fr_role_names(branch, role, 0, text, sizeof text));
+			       fr_role_names(c->store, branch, role, 0, text, sizeof text));
 	if (t->ndim != ndim || t->shape[axis] < 1 || t->shape[axis] > FR_MAX_DIM)
 		return fr_fail(err, FR_E_MODEL, "tensor %s in %s: expected %d dimensions, each of 1 to %d, got %s",
 			       t->name, t->file, ndim, FR_MAX_DIM, fr_shape_text(t->shape, t->ndim, text, sizeof text));

@@ -65,8 +65,10 @@ const struct fr_tensor *fr_role_find(struct fr_store *const from[FR_FROMS], cons
 #define FR_MAX_LAYERS 4096
 int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, const char *role);
 
-/* The names that it may have there, joined by " or ", into buf; returns buf. */
-char *fr_role_names(const char *branch, const char *role, int layer, char *buf, size_t size);
+/* Where it may be, "NAME or NAME in FILE", into buf; returns buf. */
+char *fr_role_names(struct fr_store *const from[FR_FROMS], const char *branch, const char *role, int layer, char *buf,
+		    size_t size);
+
 /* All missing or mis-shaped tensors are reported in one sentence: their number, and of the first 8 (as far as the
  * sentence has room) the names tried, the file and both shapes. Tensors of FR_FROM_TRAINED and FR_FROM_ADAPTER that
  * nothing asks for are refused by name; those of the other stores are counted as unused. */

@@ -46,17 +46,6 @@ static void names_tried(const struct binder *b, const struct part *p, const stru
 		snprintf(buf, size, "%s", row->role);
 }
 
-/* The file of its own where it should be; "" in a checkpoint, whose tensors may lie in any shard. */
-static const char *file_of(const struct binder *b, const struct fr_name_place *place, char *buf, size_t size)
-{
-	const struct fr_store *st = b->from[place->from];
-
-	buf[0] = 0;
-	if (place->from != FR_FROM_MODEL && st && fr_store_count(st))
-		snprintf(buf, size, " from %s", fr_store_at(st, 0)->file);
-	return buf;
-}
-
 /* t without the leading dimensions of 1 that it has beyond ndim. */
 static struct fr_tensor without_ones(const struct fr_tensor *t, int ndim)
 {
@@ -70,7 +59,8 @@ static struct fr_tensor without_ones(const struct fr_tensor *t, int ndim)
 int fr_bind_fits(struct binder *b, const struct part *p, const struct fr_name_row *row, int layer,
 		 const struct fr_name_place *place, size_t found, const struct fr_tensor *t, struct fr_tensor *as)
 {
-	char tried[600], want_text[96], got_text[160], file[160];
+	char tried[600], want_text[96], got_text[160];
+	const char *file;
 	int64_t want[4];
 	int ndim = 0;
 
@@ -81,7 +71,8 @@ int fr_bind_fits(struct binder *b, const struct part *p, const struct fr_name_ro
 	fr_shape_text(want, ndim, want_text, sizeof want_text);
 	names_tried(b, p, row, layer, place, found, tried, sizeof tried);
 	if (!t) {
-		note(b, "; %s is missing%s, expected %s", tried, file_of(b, place, file, sizeof file), want_text);
+		file = fr_name_file(b->from, place);
+		note(b, "; %s is missing%s%s, expected %s", tried, file ? " from " : "", file ? file : "", want_text);
 		return 0;
 	}
 	*as = without_ones(t, ndim);

@@ -222,7 +222,15 @@ int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, co
 	return n;
 }
 
-char *fr_role_names(const char *branch, const char *role, int layer, char *buf, size_t size)
+const char *fr_name_file(struct fr_store *const from[FR_FROMS], const struct fr_name_place *place)
+{
+	const struct fr_store *st = from[place->from];
+
+	return place->from != FR_FROM_MODEL && st && fr_store_count(st) ? fr_store_at(st, 0)->file : NULL;
+}
+
+char *fr_role_names(struct fr_store *const from[FR_FROMS], const char *branch, const char *role, int layer, char *buf,
+		    size_t size)
 {
 	const struct fr_name_row *row = find_row(role);
 	size_t used = 0;
@@ -230,11 +238,15 @@ char *fr_role_names(const char *branch, const char *role, int layer, char *buf, 
 
 	buf[0] = 0;
 	for (size_t i = 0; row && i < fr_name_place_count && used < size; i++) {
-		if (!fr_name_is_place(&fr_name_places[i], row->part, branch))
+		const struct fr_name_place *place = &fr_name_places[i];
+		const char *file = fr_name_file(from, place);
+
+		if (!fr_name_is_place(place, row->part, branch) || !from[place->from])
 			continue;
-		fr_name_text(&fr_name_places[i], row, layer, name, sizeof name);
+		fr_name_text(place, row, layer, name, sizeof name);
 		if (*name)
-			used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? " or " : "", name);
+			used += (size_t)snprintf(buf + used, size - used, "%s%s%s%s", used ? " or " : "", name,
+						 file ? " in " : "", file ? file : "");
 	}
 	return buf;
 }

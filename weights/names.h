@@ -74,6 +74,8 @@ extern const struct fr_name_place fr_name_places[];
 extern const size_t fr_name_place_count;
 /* The name of the row's tensor at that place into buf; "" if the place's scheme has none. */
 void fr_name_text(const struct fr_name_place *place, const struct fr_name_row *row, int layer, char *buf, size_t size);
+/* The file of its own in which the place is; NULL for one in the checkpoint, or without its file. */
+const char *fr_name_file(struct fr_store *const from[FR_FROMS], const struct fr_name_place *place);
 /* Does the place hold tensors of that part and branch? branch may be NULL where the part is of none. */
 int fr_name_is_place(const struct fr_name_place *place, enum fr_part part, const char *branch);
 
