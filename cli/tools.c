@@ -18,6 +18,20 @@ static int report(const struct cli *c, const struct fr_model *model, FILE *out)
 	return code;
 }
 
+/* Of a model that could not be loaded, with `why`. */
+static int report_missing(const struct cli *c, const struct fr_model_opts *opts, const struct fr_error *why)
+{
+	struct output out;
+	struct fr_error err;
+	int code = output_open(&out, c->v.output);
+
+	if (code)
+		return code;
+	out.any = fr_model_info_missing(opts, out.file, c->v.json, &err) > 0;
+	code = output_close(&out, out.any);
+	return code ? code : complain_error(why);
+}
+
 int cmd_info(struct cli *c)
 {
 	const enum origin from = options_origin(c, "model");
@@ -34,7 +48,7 @@ int cmd_info(struct cli *c)
 		return complain(EXIT_USAGE, "one MODEL expected, got %zu", c->n_path + (from == FROM_LINE));
 	opts = model_options(c, path);
 	if (fr_model_load(&opts, &model, &err))
-		return complain_error(&err);
+		return report_missing(c, &opts, &err);
 	code = output_open(&out, c->v.output);
 	if (code == 0) {
 		code = report(c, model, out.file);

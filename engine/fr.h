@@ -52,6 +52,9 @@ struct fr_session_opts;
  * that is not finite. */
 int fr_model_info(const struct fr_model *model, const struct fr_session_opts *opts, FILE *out, int json, int check,
 		  struct fr_error *err);
+/* The same of a model that cannot be loaded because parts of it are missing: where each is or was looked for, and what
+ * the others say. 1: reported; 0: no part is missing, nothing is written; -1: an error. */
+int fr_model_info_missing(const struct fr_model_opts *opts, FILE *out, int json, struct fr_error *err);
 int fr_model_is_demo(const struct fr_model *model);
 const char *fr_model_name(const struct fr_model *model);    /* "fakevlm-7b", or the directory's own name */
 const char *fr_model_hash(const struct fr_model *model);    /* 64 hex digits: config, tokenizer, tensor table and

@@ -29,7 +29,7 @@ static const struct {
 
 const char *fr_extra_name(enum fr_extra_kind kind)
 {
-	return extras[kind].name;
+	return extras[kind].option + 2;
 }
 
 /* ---- looking for one ---- */
@@ -336,18 +336,20 @@ static int say_where(int rc, const char *where, struct fr_error *err)
 	return fr_fail(err, inner.code, "%s: %s", where, inner.text);
 }
 
-static int open_stores(struct fr_parts *p, struct fr_error *err)
+int fr_parts_open_stores(struct fr_parts *p, struct fr_error *err)
 {
 	static const char *const adapter[] = {"adapter_model.safetensors", "adapter_model.bin"};
 	static const char *const trained[] = {"non_lora_trainables.bin", "non_lora_trainables.safetensors"};
 	const char *dino = p->extra[FR_EXTRA_DINO].path;
+	const int lora = p->extra[FR_EXTRA_BASE].wanted;
 
-	if (p->base) {
+	if (!lora)
+		FR_TRY(fr_store_open(p->src, &p->store[FR_FROM_MODEL], err));
+	if (p->base)
 		FR_TRY(say_where(fr_store_open(p->base, &p->store[FR_FROM_MODEL], err), fr_source_path(p->base), err));
+	if (lora) {
 		FR_TRY(fr_store_open_named(p->src, adapter, 2, &p->store[FR_FROM_ADAPTER], err));
 		FR_TRY(fr_store_open_named(p->src, trained, 2, &p->store[FR_FROM_TRAINED], err));
-	} else {
-		FR_TRY(fr_store_open(p->src, &p->store[FR_FROM_MODEL], err));
 	}
 	if (p->tower)
 		FR_TRY(say_where(fr_store_open(p->tower, &p->store[FR_FROM_TOWER], err), fr_source_path(p->tower),
@@ -361,7 +363,7 @@ int fr_parts_open(const struct fr_model_opts *opts, struct fr_parts *out, struct
 {
 	FR_TRY(fr_parts_find(opts, out, err));
 	FR_TRY(fr_parts_check(out, err));
-	return open_stores(out, err);
+	return fr_parts_open_stores(out, err);
 }
 
 void fr_parts_close(struct fr_parts *p)
@@ -397,7 +399,7 @@ int fr_parts_file(const struct fr_parts *p, enum fr_desc_file which, const uint8
 		[FR_FILE_PROCESSOR] = {p->src, "processor_config.json"},
 		[FR_FILE_CLIP_CONFIG] = {p->tower, "config.json"},
 		[FR_FILE_CLIP_PREPROCESSOR] = {p->tower, "preprocessor_config.json"},
-		[FR_FILE_ADAPTER] = {p->base ? p->src : NULL, "adapter_config.json"},
+		[FR_FILE_ADAPTER] = {p->extra[FR_EXTRA_BASE].wanted ? p->src : NULL, "adapter_config.json"},
 	};
 
 	return files[which].src ? fr_source_file(files[which].src, files[which].name, bytes, size, err) : 1;

@@ -30,10 +30,12 @@ int fr_parts_open(const struct fr_model_opts *opts, struct fr_parts *out, struct
 int fr_parts_find(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err);
 /* Only what the tokenizer needs: without a config.json the directory itself. */
 int fr_parts_find_text(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err);
+/* The stores of what was found. */
+int fr_parts_open_stores(struct fr_parts *p, struct fr_error *err);
 /* Fails with one sentence about all that was not found. */
 int fr_parts_check(const struct fr_parts *p, struct fr_error *err);
 void fr_parts_close(struct fr_parts *p);
-const char *fr_extra_name(enum fr_extra_kind kind); /* "the vision tower (CLIP)" */
+const char *fr_extra_name(enum fr_extra_kind kind); /* "vision-tower" */
 /* "DINOv2 is missing, name its file with --dino: looked for ... in A, B" into buf. */
 void fr_extra_missing(const struct fr_extra *x, enum fr_extra_kind kind, char *buf, size_t size);
 /* Where the tokenizer's files are. */
