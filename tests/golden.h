@@ -12,7 +12,9 @@
  *                                     sum no larger than the row's size, walking at random;
  *   norms, activations                4u: a handful of roundings;      additions 2u (layer and sublayer);
  *   attention over T keys             u * (sqrt(T) + 8): the weighted sum, and the exp of a score;
- *   angles of RoPE                    3u of the angle: inverse frequency, product, argument reduction.
+ *   angles of RoPE                    3u of the angle: inverse frequency, product, argument reduction;
+ *   a softmax that is a result        8u of each value;   the logarithm of it 4u, and 2u of its argument;
+ *   a resized position table          2u of the coordinate, 4u for its weighted sum.
  * So amplification by weights, depth and softmax is in the number and is not guessed. r is relative L2 over the tensor,
  * s the rms of the absolute error in the tensor's worst row. Two parties (the reference and fr-run) make such errors
  * independently: their distance is sqrt(2) r. AGREED_SIGMAS = 4 allows 2.8 times that, because orders of summation

@@ -15,7 +15,7 @@ jobs=$(nproc)
 
 # All test programs, those that show most faults first.
 programs() {
-	first="e2e e2e_demo repeat steps verdict image tokenizer"
+	first="e2e e2e_fakereasoning e2e_demo repeat steps verdict image tokenizer"
 	for p in $first; do echo "build/tests/$p"; done
 	for p in tests/*.c; do
 		p=$(basename "$p" .c)
