@@ -139,23 +139,24 @@ static int walk_text_layer(struct walk *w, const struct fr_text_layer_weights *t
 static int walk_lora_scale(struct walk *w, const struct fr_text_desc *d, const float **out)
 {
 	const int q = d->heads * d->head_dim, most = d->ffn > d->dim ? d->ffn : d->dim, n = q > most ? q : most;
-	float *values = malloc((size_t)n * sizeof *values);
-	const struct fr_tensor t = {.name = "lora_scale",
-				    .file = "",
-				    .dtype = FR_F32,
-				    .ndim = 1,
-				    .shape = {n},
-				    .data = values,
-				    .bytes = (size_t)n * sizeof *values};
-	int rc;
+	const size_t bytes = (size_t)n * sizeof(float);
+	float *values;
+	void *there;
 
+	*out = NULL;
+	count(w, 1, bytes, FR_HOME_DEVICE);
+	if (!w->dev)
+		return 0;
+	FR_TRY(w->dev->ops->alloc(w->dev, bytes, &there, w->err));
+	values = malloc(bytes);
 	if (!values)
 		return fr_fail(w->err, FR_E_MEMORY, "no memory for a vector of %d items", n);
 	for (int i = 0; i < n; i++)
 		values[i] = (float)d->lora_scale;
-	rc = vec(w, &t, out);
+	w->dev->ops->put(w->dev, there, values, bytes); /* vector() may read later than here */
 	free(values);
-	return rc;
+	*out = there;
+	return 0;
 }
 
 static void set_home(struct walk *w, enum fr_home home)

@@ -219,7 +219,8 @@ struct fr_ops {
 	/* A mapped weight as this device uses it: on the CPU the same pointer (or an aligned copy, counted in dev->copied,
 	 * when the mapped data is no multiple of its element size); on a GPU uploaded. ndim >= 2: [shape[0], the rest]. */
 	int (*weight)(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *out, struct fr_error *err);
-	/* A small tensor (norm weights, biases, position tables) as float32 in device memory. */
+	/* A small tensor (norm weights, biases, position tables) as float32 in device memory. The bytes of a tensor, here
+	 * and above, stay where they are until the device is closed: a GPU reads them later. */
 	int (*vector)(struct fr_dev *dev, const struct fr_tensor *t, const float **out, struct fr_error *err);
 
 	void (*patch)(struct fr_dev *dev, const struct fr_patch *a);
