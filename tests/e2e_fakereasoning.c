@@ -136,6 +136,84 @@ static void check_verdict_only(const char *name, const struct fr_model *model, c
 	free(t.text);
 }
 
+struct look {
+	const uint8_t *bytes;
+	size_t size;
+	int given, side;
+	float heat[1024];
+};
+
+static int look_next(void *user, struct fr_job *job)
+{
+	struct look *l = user;
+
+	job->bytes = l->bytes;
+	job->size = l->size;
+	return !l->given++;
+}
+
+static void look_result(void *user, const struct fr_result *r)
+{
+	struct look *l = user;
+
+	if (r->heat && (size_t)r->heat_side * (size_t)r->heat_side <= sizeof l->heat / sizeof *l->heat) {
+		l->side = r->heat_side;
+		memcpy(l->heat, r->heat, (size_t)l->side * (size_t)l->side * sizeof *l->heat);
+	}
+}
+
+/* The largest difference between the heat and the golden's map [heads, 1 + n, 1 + n]; NAN where their sizes differ. */
+static double heat_off(const struct look *l, const struct fr_tensor *map)
+{
+	const size_t n = (size_t)l->side * (size_t)l->side, heads = (size_t)map->shape[0];
+	double worst = 0;
+
+	if (n == 0 || (size_t)map->shape[1] != 1 + n)
+		return NAN;
+	for (size_t i = 0; i < n; i++) {
+		double mean = 0;
+		for (size_t h = 0; h < heads; h++) {
+			float v;
+			memcpy(&v, (const char *)map->data + 4 * (h * (1 + n) * (1 + n) + 1 + i), 4);
+			mean += (double)v / (double)heads;
+		}
+		worst = fmax(worst, fabs(mean - (double)l->heat[i]));
+	}
+	return worst;
+}
+
+static void check_heat(const char *name, const struct fr_model *model, const struct made *made,
+		       const struct golden *want)
+{
+	const struct fr_session_opts o = {.backend = "cpu", .threads = 2, .verdict_only = 1, .heat = 1};
+	const struct fr_tensor *map = golden_find(want, "dino.attention");
+	const struct fr_tensor *noise = golden_find(want, "noise.dino.attention");
+	char path[256], label[128];
+	struct look l = {0};
+	struct fr_session *s = NULL;
+	struct fr_error err;
+	float deviation;
+	int rc;
+
+	snprintf(label, sizeof label, "agreed/%s/heat", name);
+	snprintf(path, sizeof path, ROOT "images/%s", made->image);
+	rc = fr_map_open(path, &l.bytes, &l.size, &err);
+	if (rc == 0) {
+		rc = fr_session_new(model, &o, &s, &err);
+		if (rc == 0)
+			rc = fr_judge(s, &(struct fr_io){.user = &l, .next = look_next, .result = look_result}, &err);
+		fr_session_free(s);
+		fr_map_close(l.bytes, l.size);
+	}
+	if (rc || !map || !noise) {
+		test_fail(label, "%s", rc ? err.text : "the golden lacks it");
+		return;
+	}
+	memcpy(&deviation, (const char *)noise->data + 4, sizeof deviation);
+	CHECK(label, heat_off(&l, map) <= 2 * AGREED_SIGMAS * deviation, "%d x %d patches, off by %.2g, expected %.2g",
+	      l.side, l.side, heat_off(&l, map), 2 * AGREED_SIGMAS * deviation);
+}
+
 static int same(const struct told *a, const struct told *b)
 {
 	return strcmp(a->text, b->text) == 0 && a->r.has_reasoned == b->r.has_reasoned &&
@@ -177,6 +255,7 @@ static void run_case(const char *name)
 	}
 	if (t[0].have)
 		check_verdict_only(name, model, &made, &t[0]);
+	check_heat(name, model, &made, &want);
 	for (int l = 0; l < LEVELS; l++)
 		free(t[l].text);
 	fr_model_free(model);
