@@ -401,11 +401,20 @@ static void test_roles(void)
 		      fr_role_layers(b->from, "clip", "vit.layer.ln1.w") == 2 &&
 			      fr_role_layers(b->from, "dino", "vit.layer.qkv.w") == 2 &&
 			      fr_role_layers(b->from, NULL, "text.layer.norm1") == 2 &&
-			      fr_role_layers(b->from, NULL, "text.layer.k.lora_a") == 0,
+			      fr_role_layers(b->from, "vision", "vit.layer.ln1.w") == 0,
 		      "another number");
 	} else {
 		test_fail("exact/bind parts: tensors by their roles", "%s", b->err.text);
 	}
+	unbind(b);
+
+	*item(&f, FR_FROM_DINO, "blocks.0.norm1.weight") = f.at[--f.n];
+	*item(&f, FR_FROM_DINO, "blocks.1.norm1.weight") = f.at[--f.n];
+	b = bind_files(&f, &desc, 0);
+	CHECK("exact/bind parts: a layer that lacks a tensor is counted, and the tensor is missing",
+	      fr_role_layers(b->from, "dino", "vit.layer.ln1.w") == 2 && b->rc != 0 &&
+		      strstr(b->err.text, "blocks.1.norm1.weight is missing from dino.safetensors"),
+	      "%d layers, rc %d, \"%s\"", fr_role_layers(b->from, "dino", "vit.layer.ln1.w"), b->rc, b->err.text);
 	unbind(b);
 }
 

@@ -61,8 +61,9 @@ struct fr_weights {
  * the role is of none. Stores may be NULL. */
 const struct fr_tensor *fr_role_find(struct fr_store *const from[FR_FROMS], const char *branch, const char *role,
 				     int layer);
-/* How many layers from 0 on have it; at most FR_MAX_LAYERS are counted. */
-#define FR_MAX_LAYERS 4096
+/* How many layers the part has to which the role belongs: up to the last of which any tensor is there, so that what a
+ * layer lacks is missing and no end. At most FR_MAX_LAYERS are looked for. */
+#define FR_MAX_LAYERS 1024
 int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, const char *role);
 
 /* Where it may be, "NAME or NAME in FILE", into buf; returns buf. */

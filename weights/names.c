@@ -213,12 +213,26 @@ const struct fr_tensor *fr_role_find(struct fr_store *const from[FR_FROMS], cons
 	return t;
 }
 
+/* Is any tensor of that layer there? */
+static int has_layer(struct fr_store *const from[FR_FROMS], enum fr_part part, const char *branch, int layer)
+{
+	for (size_t r = 0; r < fr_name_row_count; r++) {
+		const struct fr_name_row *row = &fr_name_rows[r];
+
+		if (row->part == part && row->per_layer && fr_role_find(from, branch, row->role, layer))
+			return 1;
+	}
+	return 0;
+}
+
 int fr_role_layers(struct fr_store *const from[FR_FROMS], const char *branch, const char *role)
 {
+	const struct fr_name_row *row = find_row(role);
 	int n = 0;
 
-	while (n < FR_MAX_LAYERS && fr_role_find(from, branch, role, n))
-		n++;
+	for (int l = 0; row && l < FR_MAX_LAYERS; l++)
+		if (has_layer(from, row->part, branch, l))
+			n = l + 1;
 	return n;
 }
 
