@@ -14,12 +14,13 @@
 #define MAX_HEADING 64 /* bytes; longer phrases before a colon are sentences */
 #define MAX_HEADING_WORDS 6
 
-/* Beginnings of words, lower case. */
+/* Beginnings of words, lower case. Not "light" and "edge": a blue may be light, and a lake has an edge, in the
+ * description that comes first. */
 static const struct {
 	const char *name, *words[8];
 } attributes[FR_ATTRIBUTES] = {
-	{"lighting_and_shadows", {"light", "shadow", "illuminat", "shading"}},
-	{"edges", {"edge", "contour", "outline", "boundar"}},
+	{"lighting_and_shadows", {"lighting", "shadow", "illuminat", "shading"}},
+	{"edges", {"edges", "contour", "outline", "boundar"}},
 	{"texture", {"textur"}},
 	{"image_quality", {"quality", "resolution", "clarity"}},
 	{"semantic_rationality", {"semantic", "rational", "irrational", "logic", "illogic", "plausib", "implausib"}},

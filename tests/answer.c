@@ -89,16 +89,23 @@ static void check_attributes(void)
 	      "The texture of the skin is waxy, and its quality low. What is the cup for?", NULL,
 	      "The scene makes no logical sense.");
 	PARTS("a paragraph each; a later sentence on the same is left out",
-	      "<REASONING> The shadows are wrong: they fall to the sun.\nNobody is there.\nTextures repeat.\nThe light "
+	      "<REASONING> The shadows are wrong: they fall to the sun.\nNobody is there.\nTextures repeat.\nThe "
+	      "lighting "
 	      "is odd "
 	      "too.</REASONING>",
 	      "The shadows are wrong: they fall to the sun.", NULL, "Textures repeat.", NULL, NULL);
-	PARTS("cut off", "<REASONING> The light is flat. Its edge", "The light is flat.", "Its edge", NULL, NULL, NULL);
+	PARTS("cut off", "<REASONING> The lighting is flat. Its edges", "The lighting is flat.", "Its edges", NULL,
+	      NULL, NULL);
 	PARTS("without tags", "Lighting: flat. Texture: waxy.<CONCLUSION> quality", "flat.", NULL, "waxy.", NULL, NULL);
-	PARTS("the conclusion is no part of it", "<CONCLUSION> The light is real.</CONCLUSION>", NULL, NULL, NULL, NULL,
-	      NULL);
+	PARTS("the conclusion is no part of it", "<CONCLUSION> The lighting is real.</CONCLUSION>", NULL, NULL, NULL,
+	      NULL, NULL);
 	PARTS("words that only look alike", "<REASONING>A highlight, slightly delighted, knowledge.</REASONING>", NULL,
 	      NULL, NULL, NULL, NULL);
+	PARTS("a description in front",
+	      "<REASONING> A woman in a light blue dress stands at the edge of a lake. The lighting is flat. The edges "
+	      "of "
+	      "her hair blur.</REASONING>",
+	      "The lighting is flat.", "The edges of her hair blur.", NULL, NULL, NULL);
 	PARTS("a heading without a section", "<REASONING> Edges:</REASONING>", NULL, NULL, NULL, NULL, NULL);
 	PARTS("a heading twice", "<REASONING>Edges: one.\nTexture: two.\nEdges: three.</REASONING>", NULL, "one.",
 	      "two.", NULL, NULL);
