@@ -22,6 +22,8 @@ static void result(void *user, const struct fr_result *r)
 	(void)user;
 	if (r->error.code != FR_OK)
 		printf("error: %s\n", r->error.text);
+	else if (!r->has_score)
+		printf("\nno score: the text did not reach its conclusion\n");
 	else
 		printf("\n%s, P(fake) %.9g %scalibrated\n", fr_verdict_name(r->verdict), r->p_fake, r->calibrated ? "" : "un");
 }
