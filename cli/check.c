@@ -14,6 +14,7 @@ struct counts {
 /* A path that waits for its result: results come in the order of the images, but some later. */
 struct waiting {
 	char *path;
+	struct buf bytes; /* of the file, for its map */
 	size_t index;
 	struct waiting *next;
 };
@@ -22,6 +23,9 @@ struct run {
 	struct inputs *in;
 	struct output out;
 	struct screen *screen; /* NULL for JSON and CSV */
+	struct maps maps;
+	int map_failed; /* the exit code, when one could not be written */
+	struct buf map; /* path of the last one */
 	struct run_facts facts;
 	struct fr_session_opts opts;
 	struct waiting *first, **last;
@@ -69,6 +73,8 @@ static int next(void *user, struct fr_job *job)
 	if (!w)
 		exit(complain(EXIT_CANNOT, "no memory for one more path"));
 	*w = (struct waiting){.path = copy_text(path), .index = r->taken++};
+	if (r->maps.dir && job->bytes)
+		buf_add(&w->bytes, job->bytes, job->size);
 	*r->last = w;
 	r->last = &w->next;
 	if (r->first == w)
@@ -89,6 +95,7 @@ static void drop_first(struct run *r)
 	if (!r->first)
 		r->last = &r->first;
 	free(w->path);
+	buf_free(&w->bytes);
 	free(w);
 }
 
@@ -136,19 +143,40 @@ static void count(struct counts *n, const struct fr_result *r)
 	n->forced += r->opening && strcmp(r->opening, "forced") == 0;
 }
 
+/* The path of the map of the first image that waits, or NULL. One that cannot be written ends the run. */
+static const char *write_map(struct run *r, const struct fr_result *res)
+{
+	const struct fr_model *m = r->facts.model;
+	const struct waiting *w = r->first;
+	struct fr_error err;
+	uint8_t *png;
+	size_t size;
+
+	if (!r->maps.dir || !w || res->error.code != FR_OK || !res->heat || r->map_failed)
+		return NULL;
+	progress_clear();
+	if (fr_heatmap(m, (const uint8_t *)w->bytes.at, w->bytes.n, r->opts.max_pixels, res->heat, res->heat_side, &png,
+		       &size, &err))
+		r->map_failed = complain_error(&err);
+	else
+		r->map_failed = maps_write(&r->maps, w->path, res->sha256, fr_model_hash(m), png, size, &r->map);
+	free(png);
+	return r->map_failed ? NULL : buf_text(&r->map);
+}
+
 static void result(void *user, const struct fr_result *res)
 {
 	struct run *r = user;
-	const char *path = path_of(r, res->index);
+	const char *path = path_of(r, res->index), *map = write_map(r, res);
 
 	count(&r->n, res);
 	r->line.n = 0;
 	if (r->screen)
-		screen_result(r->screen, path, res);
+		screen_result(r->screen, path, res, map);
 	else if (r->cli->v.json)
-		record_json(&r->line, &r->facts, path, res);
+		record_json(&r->line, &r->facts, path, res, map);
 	else
-		record_csv(&r->line, &r->facts, path, res);
+		record_csv(&r->line, &r->facts, path, res, map);
 	if (!r->screen) {
 		progress_clear();
 		output_write(&r->out, r->line.at, r->line.n);
@@ -163,7 +191,7 @@ static int stopped(void *user)
 {
 	const struct run *r = user;
 
-	return signals_caught() || r->out.failed;
+	return signals_caught() || r->out.failed || r->map_failed;
 }
 
 /* ---- before and after ---- */
@@ -234,6 +262,8 @@ static int is_pipe(int fd)
 
 static int verdict_code(const struct run *r)
 {
+	if (r->map_failed)
+		return r->map_failed;
 	if (signals_caught())
 		return EXIT_SIGNALLED + signals_caught();
 	if (r->cli->v.exit_verdict && r->n.fake)
@@ -276,11 +306,12 @@ static int judge(struct run *r, struct fr_session *session)
 		screen_end(r->screen);
 	code = rc ? complain_error(&err) : verdict_code(r);
 	say_end(r);
-	rc = output_close(&r->out, rc == 0 && !signals_caught());
+	rc = output_close(&r->out, rc == 0 && !signals_caught() && !r->map_failed);
 	while (r->first)
 		drop_first(r);
 	screen_free(r->screen);
 	buf_free(&r->line);
+	buf_free(&r->map);
 	return rc ? rc : code;
 }
 
@@ -328,11 +359,14 @@ int cmd_check(struct cli *c)
 		return EXIT_CANNOT;
 	opts = model_options(c, path);
 	code = inputs_open(&r.in, c->path, c->n_path, c->v.files_from, c->v.null);
+	if (code == 0)
+		code = maps_open(&r.maps, c->v.map);
 	if (code == 0 && fr_model_load(&opts, &model, &err))
 		code = complain_error(&err);
 	if (code == 0)
 		code = with_model(&r, model);
 	fr_model_free(model);
+	maps_close(&r.maps);
 	inputs_close(r.in);
 	return code;
 }

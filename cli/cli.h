@@ -21,7 +21,7 @@ enum {
 	C_SESSION = C_CHECK | C_DUMP
 };
 struct values {
-	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from;
+	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from, *map;
 	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base;
 	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
@@ -141,6 +141,21 @@ size_t inputs_columns(const struct inputs *in); /* the widest path known, in ter
 /* All bytes of an open file, 1 GiB at most; name is for the sentence. */
 int read_all(int fd, const char *name, struct buf *out, struct fr_error *err);
 
+/* ---- map.c: where the encoder looked, a PNG for each image ---- */
+struct maps {
+	const char *dir; /* NULL: no maps */
+	int fd, made;	 /* of the folder; it was not there before */
+	size_t written;
+	char temp[40];
+};
+/* Makes the folder and tries whether it can be written. dir NULL: there will be no maps. These two print their
+ * sentence; 0 or the exit code. */
+int maps_open(struct maps *m, const char *dir);
+/* A map of the image at path; *out gets the path of the file. */
+int maps_write(struct maps *m, const char *path, const char *sha256, const char *model_hash, const uint8_t *png,
+	       size_t size, struct buf *out);
+void maps_close(struct maps *m); /* a folder that was made for nothing goes again */
+
 /* ---- record.c: one result as a JSON line or a CSV row ---- */
 struct run_facts { /* what is the same in every line of a run */
 	const struct fr_model *model;
@@ -149,9 +164,12 @@ struct run_facts { /* what is the same in every line of a run */
 	const char *calibration; /* hash or NULL */
 	int timings;
 };
-void record_json(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r);
+/* map is the path of the image's map, or NULL. */
+void record_json(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r,
+		 const char *map);
 void record_csv_header(struct buf *b, const struct run_facts *run);
-void record_csv(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r);
+void record_csv(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r,
+		const char *map);
 void json_string(struct buf *b, const char *s, size_t n); /* quoted; bytes that are no UTF-8 become U+FFFD */
 
 /* ---- screen.c, screen_text.c, screen_table.c: results for people ---- */
@@ -167,7 +185,7 @@ struct screen *screen_new(const struct screen_opts *o);
 void screen_free(struct screen *s);
 void screen_begin(struct screen *s, const char *path, const struct fr_result *so_far);
 void screen_stream(struct screen *s, const char *text, size_t n);
-void screen_result(struct screen *s, const char *path, const struct fr_result *r);
+void screen_result(struct screen *s, const char *path, const struct fr_result *r, const char *map);
 void screen_end(struct screen *s); /* the table, or the end of a line that an interruption left open */
 
 /* ---- progress.c: one line on stderr that comes and goes ---- */

@@ -79,6 +79,9 @@ const struct option options[] = {
 	 .help = "add the milliseconds of each stage"},
 	{"output", 'o', "FILE", T_TEXT, V(output), .commands = C_SESSION | C_INFO | C_TOKENIZE, .group = G_OUTPUT,
 	 .help = "write there instead of stdout: under another name, renamed when all is done"},
+	{"map", 0, "DIR", T_TEXT, V(map), .commands = C_CHECK, .group = G_OUTPUT,
+	 .help = "also write a PNG for each image there: where the encoder looked, as a heat map over the picture. That is "
+		 "attention, not the forged region, and weak evidence"},
 	{"quiet", 'q', NULL, T_FLAG, V(quiet), .commands = C_SESSION, .group = G_OUTPUT,
 	 .help = "nothing on stderr but errors"},
 	{"verbose", 'v', NULL, T_FLAG, V(verbose), .commands = C_SESSION, .group = G_OUTPUT,

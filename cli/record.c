@@ -295,7 +295,8 @@ static void put_times(struct writer *w, const struct fr_result *r)
 	close_object(w);
 }
 
-static void walk(struct writer *w, const struct run_facts *run, const char *path, const struct fr_result *r)
+static void walk(struct writer *w, const struct run_facts *run, const char *path, const struct fr_result *r,
+		 const char *map)
 {
 	put_count(w, "schema", 1);
 	put_image(w, path);
@@ -303,17 +304,19 @@ static void walk(struct writer *w, const struct run_facts *run, const char *path
 	put_score(w, r);
 	put_text(w, r);
 	put_run(w, run);
+	put_string(w, "map", map);
 	put_remarks(w, r);
 	if (run->timings)
 		put_times(w, r);
 }
 
-void record_json(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r)
+void record_json(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r,
+		 const char *map)
 {
 	struct writer w = {.out = b, .form = FORM_JSON, .first = 1};
 
 	buf_add(b, "{", 1);
-	walk(&w, run, path, r);
+	walk(&w, run, path, r, map);
 	buf_puts(b, "}\n");
 }
 
@@ -321,14 +324,15 @@ void record_csv_header(struct buf *b, const struct run_facts *run)
 {
 	struct writer w = {.out = b, .form = FORM_CSV_HEADER, .first = 1};
 
-	walk(&w, run, "", &(struct fr_result){0});
+	walk(&w, run, "", &(struct fr_result){0}, NULL);
 	buf_puts(b, "\r\n");
 }
 
-void record_csv(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r)
+void record_csv(struct buf *b, const struct run_facts *run, const char *path, const struct fr_result *r,
+		const char *map)
 {
 	struct writer w = {.out = b, .form = FORM_CSV, .first = 1};
 
-	walk(&w, run, path, r);
+	walk(&w, run, path, r, map);
 	buf_puts(b, "\r\n");
 }

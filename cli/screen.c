@@ -298,7 +298,7 @@ static void put_error(struct screen *s, const char *path, const struct fr_error 
 	buf_puts(&s->b, "\n");
 }
 
-void screen_result(struct screen *s, const char *path, const struct fr_result *r)
+void screen_result(struct screen *s, const char *path, const struct fr_result *r, const char *map)
 {
 	if (r->error.code != FR_OK) {
 		close_open(s);
@@ -314,6 +314,8 @@ void screen_result(struct screen *s, const char *path, const struct fr_result *r
 			put_score(s, r, INDENT);
 		}
 		put_remarks(s, r);
+		if (map)
+			remark(s, DIM, "where the encoder looked: %s", map);
 		s->open = 0;
 		s->calibrated = r->calibrated;
 	}

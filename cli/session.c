@@ -46,6 +46,7 @@ int session_options(const struct cli *c, const struct fr_model *model, struct fr
 		.band_lo = v->band[0],
 		.band_hi = v->band[1],
 		.max_pixels = v->max_pixels,
+		.heat = v->map != NULL,
 	};
 	if (o->max_tokens == 0 && c->command->bit != C_DUMP)
 		return complain(EXIT_USAGE,

@@ -165,7 +165,7 @@ static void roff_output(FILE *out)
 	      "logit_real, logit_fake, opening, text, text_verdict, attributes {lighting_and_shadows, edges, texture, "
 	      "image_quality, semantic_rationality}, stop, tokens {prompt, generated}, "
 	      "prompt, chat, preprocess, sampler {temperature, top_k, top_p, seed}, model {name, hash, dtype, demo}, "
-	      "calibration, engine {version, backend, isa, kv, activations}, warnings, error {code, message}; with "
+	      "calibration, engine {version, backend, isa, kv, activations}, map, warnings, error {code, message}; with "
 	      "\\-\\-timings also ms {image, vision, prefill, decode}.\n"
 	      "CSV has the scalar ones as columns, those of an object under object_key.\n",
 	      out);

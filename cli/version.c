@@ -28,7 +28,7 @@ void version_print(FILE *out)
 	fprintf(out, "backends: %s\n", fr_backends(machine, sizeof machine));
 	if (strstr(machine, "cuda"))
 		fprintf(out, "gpu: %s%s\n", fr_gpu(gpu, sizeof gpu) ? "none; " : "", gpu);
-	fprintf(out, "images: libjpeg-turbo %s, libwebp %d.%d.%d, stb_image; JSON: cJSON %s\n",
+	fprintf(out, "images: libjpeg-turbo %s, libwebp %d.%d.%d, stb_image, stb_image_write; JSON: cJSON %s\n",
 		SPELL(LIBJPEG_TURBO_VERSION), webp >> 16, webp >> 8 & 255, webp & 255, cJSON_Version());
 	fprintf(out, "models: FakeVLM (LLaVA-1.5), and demo inside the program\n");
 }

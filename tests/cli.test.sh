@@ -109,7 +109,7 @@ line=$line'"sampler":\{"temperature":'$N',"top_k":[0-9]+,"top_p":'$N',"seed":[0-
 line=$line'"model":\{"name":'$S',"hash":"[0-9a-f]{64}","dtype":"(bf16|f16|f32|mixed)","demo":(true|false)\},'
 line=$line'"calibration":(null|"[0-9a-f]{64}"),'
 line=$line'"engine":\{"version":'$S',"backend":'$S',"isa":'$S',"kv":"f(16|32)","activations":'$S'\},'
-line=$line'"warnings":\[('$S'(,'$S')*)?\],"error":(null|\{"code":'$S',"message":'$S'\})'
+line=$line'"map":(null|'$S'),"warnings":\[('$S'(,'$S')*)?\],"error":(null|\{"code":'$S',"message":'$S'\})'
 all_lines() { # NAME COUNT FILE [TAIL]: every line has the form, and there are COUNT
 	is "$1" "$2 of $2" "$(grep -cE "$line${4:-}"'\}$' "$3") of $(wc -l <"$3" | tr -d ' ')"
 }
@@ -151,7 +151,7 @@ has json/band/word '"verdict":"inconclusive"' out
 code csv/several 1 -m demo -q --csv --verdict-only tree no-such.png 'no "such", file'
 is csv/lines $((n_tree + 3)) "$(grep -c "$(printf '\r$')" out)"
 columns=$(head -1 out | tr -d '\r' | tr ',' '\n' | wc -l)
-is csv/columns 42 "$columns"
+is csv/columns 43 "$columns"
 has csv/header "schema,image,image_hex,sha256,verdict,p_fake,p_fake_direct,p_fake_reasoned,calibrated," out
 has csv/attributes ",text_verdict,attributes_lighting_and_shadows,attributes_edges,attributes_texture,attributes_image_quality,attributes_semantic_rationality,stop," out
 has csv/quotes '1,"no ""such"", file",' out
@@ -286,6 +286,67 @@ else
 	skip output/full "no /dev/full"
 fi
 
+# ---- maps of where the encoder looked ----
+short=$(sha256sum <"$one" | cut -c1-8)
+drop_map() { sed 's/"map":\(null\|"[^"]*"\),//' "$1"; }
+code map/one 0 -m demo -q --json --max-tokens 6 --map maps "$one"
+all_lines map/form 1 out
+has map/key "\"map\":\"maps/square-$short.map.png\",\"warnings\"" out
+png=maps/square-$short.map.png
+is map/files "square-$short.map.png" "$(ls -A maps)"
+is map/png "$(printf '\211PNG')" "$(head -c 4 "$png")"
+for word in "Where the encoder looked" "not the forged region; attention is weak evidence" "$(sha256sum <"$one" | cut -d' ' -f1)"; do
+	has "map/text/$word" "$word" "$png"
+done
+drop_map out >with
+code map/without 0 -m demo -q --json --max-tokens 6 "$one"
+has map/without/null '"map":null,"warnings"' out
+drop_map out | cmp -s - with && ok map/same-result || bad map/same-result "--map changes the result"
+code map/several 1 -m demo -q --json --max-tokens 3 --map many/ -t 1 tree no-such.png
+is map/several/files "$n_tree" "$(ls -A many | wc -l | tr -d ' ')"
+has map/several/slash '"map":"many/' out
+is map/several/error-has-none 1 "$(grep no-such.png out | grep -c '"map":null')"
+code map/batch 0 -m demo -q --json --verdict-only --map batch -t 2 --batch 3 --isa ref tree
+diff -r many batch >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch or level change a map"
+cp "$png" first && code map/again 0 -m demo -q --verdict-only --map maps "$one" "$one"
+is map/again/one-file "square-$short.map.png" "$(ls -A maps)"
+cmp -s first "$png" && ok map/again/same-bytes || bad map/again/same-bytes ""
+has map/human "where the encoder looked: $png" out
+echo mine >"$png" && code map/taken 0 -m demo -q --csv --verdict-only --map maps "$one"
+is map/taken/kept mine "$(cat "$png")"
+has map/taken/other "maps/square-$short-2.map.png" out
+cmp -s first "maps/square-$short-2.map.png" && ok map/taken/same-bytes || bad map/taken/same-bytes ""
+rm "$png" && ln -s nowhere "$png" && code map/link 0 -m demo -q --verdict-only --map maps "$one"
+[ -L "$png" ] && [ ! -e maps/nowhere ] && ok map/link/not-followed || bad map/link/not-followed "$(ls maps)"
+"$run" -m demo -q --verdict-only --map maps - <"$one" >out
+has map/stdin "maps/stdin-$short.map.png" out
+mkdir odd && cp "$one" odd/-x.png && cp "$one" "odd/$(printf 'a\033b\nc.tar.png')" && cp "$one" odd/..png
+cp "$one" "odd/$(printf '%0250d' 7).png"
+code map/odd 0 -m demo -q --json --verdict-only --map odd-maps odd/-x.png odd/a* odd/..png odd/0* odd/../odd/-x.png
+is map/odd/names "_-$short.map.png _x-$short.map.png a_b_c.tar-$short.map.png" \
+	"$(ls -A odd-maps | grep -v ^0 | tr '\n' ' ' | sed 's/ $//')"
+is map/odd/long 4 "$(ls -A odd-maps | wc -l | tr -d ' ')"
+says map/no-parent 3 "--map no/such: the folder cannot be made (No such file or directory)" \
+	-m demo -q --map no/such "$one"
+says map/file 3 "--map list: cannot be opened as a folder (Not a directory)" -m demo -q --map list "$one"
+says map/unwritable 3 "--map /proc: no map can be written there" -m demo -q --map /proc "$one"
+says map/empty 3 "the folder cannot be made" -m demo -q --map= "$one"
+says map/model-first 3 "no-such-dir" -m no-such-dir -q --map new "$one"
+[ ! -e new ] && ok map/nothing-left || bad map/nothing-left "an empty folder was left"
+code map/usage 2 dump -m demo -q --map new "$one" -o x
+mkdir away && (
+	endless() { yes "$one"; }
+	endless | "$run" -m demo -q --json --verdict-only --map away --files-from - >gone 2>err
+	echo $? >code
+) &
+wait_for lines_at_least 2 gone
+rm -r away
+wait $!
+is map/folder-gone/code 3 "$(cat code)"
+is map/folder-gone/one-sentence 1 "$(wc -l <err | tr -d ' ')"
+has map/folder-gone/says "--map away: a map cannot be written" err
+all_lines map/folder-gone/complete "$(wc -l <gone | tr -d ' ')" gone
+
 # ---- signals. An endless list of images; `env` gives a background job its SIGINT back. ----
 endless() { yes "$one"; }
 free="env --default-signal=INT,PIPE"
@@ -300,12 +361,13 @@ is signals/int/code 130 $?
 part=$(ls stream.json.*.partial)
 all_lines signals/int/complete-lines "$(wc -l <"$part" | tr -d ' ')" "$part"
 has signals/int/says "$part" err
-endless | $free "$run" -m demo -q --json --max-tokens 5 --batch 4 --files-from - >piped 2>err &
+endless | $free "$run" -m demo -q --json --max-tokens 5 --batch 4 --map sigmaps --files-from - >piped 2>err &
 pid=$!
 wait_for lines_at_least 3 piped
 kill -TERM $pid
 wait $pid
 is signals/term/code 143 $?
+is signals/term/maps "square-$short.map.png" "$(ls -A sigmaps)"
 all_lines signals/term/complete-lines "$(wc -l <piped | tr -d ' ')" piped
 mkfifo paths
 "$run" -m demo -q --json --verdict-only --batch 4 --files-from paths >slow 2>err &
