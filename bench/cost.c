@@ -33,6 +33,10 @@ double fr_bench_operations(const struct fr_check *ck)
 		return 2.0 * images * patches * c->n * 3 * c->patch * c->patch;
 	case FR_CHECK_ATTN:
 		return 4.0 * images * attended(ck) * c->heads * c->head_dim;
+	case FR_CHECK_ATTN_MAP:
+		return 2.0 * images * c->m * c->kv_len * c->heads * c->head_dim;
+	case FR_CHECK_MAP_BIAS:
+		return 4.0 * images * c->n * c->n * c->heads * c->k;
 	case FR_CHECK_NORM:
 		return (c->with & FR_WITH_BIAS ? 5.0 : 4.0) * c->m * c->k;
 	case FR_CHECK_ROPE:

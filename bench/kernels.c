@@ -1,4 +1,5 @@
-/* `fr-run bench kernels`: the kernel check's cases at the shapes of CLIP ViT-L/14-336 and Vicuna-7B, timed.
+/* `fr-run bench kernels`: the kernel check's cases at the shapes of CLIP ViT-L/14-336, Vicuna-7B and
+ * FakeReasoning's fusion, timed.
  *
  * A row alternates short bursts of the machine's peak with the kernel, because machines drift and are shared: the share
  * is the best rate of the kernel by the best rate of the peak in the same second. What decoding reads (weights, keys)
@@ -52,7 +53,17 @@ static const struct fr_check_case rows[] = {
 	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 588, 32, 32, 128),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 1100, 32, 32, 128),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 4, 4, 1100, 32, 32, 128),
+	/* fusion: the map of attention (all rows, the class token's), its bias, cross attention, the wide products */
+	FR_CASE_MAP(0, 577, 577, 577, 16, 64),
+	FR_CASE_MAP(0, 1, 577, 577, 16, 64),
+	FR_CASE_MAP_BIAS(0, 576, 16, 32),
+	FR_CASE_DENSE(576, 576, 16, 320, FR_WITH_BIAS),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F16, 576, 20480, 5120, FR_WITH_BIAS, RELU),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F16, 576, 5120, 20480, FR_WITH_BIAS | FR_WITH_RESIDUAL, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, F16, 576, 5120, 5120, FR_WITH_BIAS, NONE),
 	/* the rest */
+	FR_CASE_GATE(1, 13824, 0),
+	FR_CASE_GATE(608, 13824, 0),
 	FR_CASE_NORM(577, 1024, FR_WITH_BIAS),
 	FR_CASE_NORM(588, 4096, 0),
 	FR_CASE_NORM(1, 4096, 0),

@@ -28,6 +28,10 @@ static const struct known {
 	{FR_CASE_CACHED(ATTN, PREFILL, F16, 40, 2, 300, 4, 2, 128), 0x75c090b4c46476a1u},
 	{FR_CASE_CACHED(ATTN, DECODE, F16, 3, 3, 600, 4, 2, 128), 0xda981e0ba12e81bbu},
 	{FR_CASE_CACHED(ATTN, DECODE, F32, 2, 1, 40, 2, 1, 320), 0xb1e6d6d2e1f9c389u},
+	{FR_CASE_MATRIX(LINEAR, PREFILL, F32, 9, 50, 129, FR_WITH_BIAS, RELU), 0xeb46028c9de1ea90u},
+	{FR_CASE_MAP(2, 20, 25, 300, 2, 64), 0xe17d86a34ed4b9e5u},
+	{FR_CASE_MAP_BIAS(2, 37, 16, 32), 0x351b53146a6e3c7du},
+	{FR_CASE_GATE(3, 1000, 0), 0xab7698fb23cb2e34u},
 };
 
 static const struct fr_selftest_level levels[] = {
@@ -47,6 +51,9 @@ static int same_everywhere(const struct fr_check_case *c)
 		return c->dtype == FR_F32;
 	case FR_CHECK_EMBED:
 	case FR_CHECK_ROPE:
+	case FR_CHECK_ATTN_MAP:
+	case FR_CHECK_MAP_BIAS:
+	case FR_CHECK_GATE:
 		return 1;
 	default:
 		return 0;

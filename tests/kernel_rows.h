@@ -134,6 +134,7 @@ static const struct fr_check_case fixed_rows[] = {
 	FR_CASE_MAP_BIAS(0, 17, 64, 128),
 	FR_CASE_MAP_BIAS(0, 40, 17, 33),
 	FR_CASE_MAP_BIAS(0, 31, 2, 100),
+	FR_CASE_MAP_BIAS(0, 650, 1, 2),
 	/* gates */
 	FR_CASE_GATE(1, 13824, 0),
 	FR_CASE_GATE(33, 1001, INPLACE),

@@ -2,15 +2,17 @@
  *
  * The map: a job is one head and a block of rows. It packs the keys a panel at a time, multiplies the block with each
  * panel straight into the map, and finishes every row where it lies.
- * The bias: both convolutions are matrix products along the heads. A job is one row of the map; it takes a panel's
- * width of columns at a time: the logarithms [heads, nr] are the packed panel of the first product, whose result [mid,
- * nr] is the panel of the second. All of it stays in L1; the map is read once and the bias written once. */
+ * The bias: both convolutions are matrix products along the heads. A job is one row of the map, a strip of its columns
+ * at a time: the logarithms, head by head, go into packed panels [heads, nr]; each is multiplied to [mid, nr], which is
+ * the panel of the second product; and what comes out is written head by head. A strip is several panels wide, so that
+ * the rows of the heads, which lie pages apart, are read and written some lines at a time. */
 #include "cpu.h"
 
 #include <assert.h>
 #include <math.h>
 
-#define TILES 8 /* tiles of rows in a block of the map */
+#define TILES 8	  /* tiles of rows in a block of the map */
+#define STRIP 192 /* columns of the bias at a time, a multiple of every nr */
 
 struct map {
 	const struct fr_cpu *cpu;
@@ -26,7 +28,7 @@ struct bias {
 size_t fr_map_scratch(const struct fr_ukr *u)
 {
 	size_t map = (size_t)(u->nr + TILES * u->mr) * FR_MAX_HEAD_DIM;
-	size_t bias = (size_t)u->nr * (FR_MAX_MAP_HEADS + FR_MAX_MAP_MID + FR_MAX_MAP_HEADS);
+	size_t bias = 2 * STRIP * FR_MAX_MAP_HEADS + (size_t)u->nr * FR_MAX_MAP_MID;
 
 	return map > bias ? map : bias;
 }
@@ -105,22 +107,23 @@ static void bias_row(void *arg, int i, int worker)
 	const struct fr_ukr *u = &t->cpu->u;
 	const struct fr_map_bias *a = t->a;
 	size_t n = (size_t)a->n, side = 1 + n, item = (size_t)(i / a->n), r = (size_t)(i % a->n), nr = (size_t)u->nr;
-	const float *map = a->map + (item * (size_t)a->heads * side + 1 + r) * side + 1;
-	float *y = a->y + (item * (size_t)a->heads * n + r) * n;
-	float *logs = fr_cpu_scratch(t->cpu, worker), *mid = logs + nr * (size_t)a->heads;
-	float *out = mid + nr * (size_t)a->mid;
+	size_t heads = (size_t)a->heads, panel = heads * nr;
+	const float *map = a->map + (item * heads * side + 1 + r) * side + 1;
+	float *y = a->y + (item * heads * n + r) * n;
+	float *logs = fr_cpu_scratch(t->cpu, worker), *out = logs + STRIP * heads, *mid = out + STRIP * heads;
 
-	for (size_t c = 0; c < n; c += nr) {
-		int cols = fr_min(u->nr, a->n - (int)c);
+	for (int c = 0; c < a->n; c += STRIP) {
+		int cols = fr_min(STRIP, a->n - c);
 
-		for (size_t h = 0; h < (size_t)a->heads; h++)
-			u->log(cols, map + h * side * side + c, a->offset, logs + h * nr);
-		mix(u, a->mid, cols, a->heads, a->w1, logs, mid);
-		for (size_t m = 0; m < (size_t)a->mid; m++)
-			u->shift(cols, mid + m * nr, a->b1[m], FR_ACT_GELU, mid + m * nr);
-		mix(u, a->heads, cols, a->mid, a->w2, mid, out);
-		for (size_t h = 0; h < (size_t)a->heads; h++)
-			u->shift(cols, out + h * nr, a->b2[h], FR_ACT_NONE, y + h * n * n + c);
+		for (size_t h = 0; h < heads; h++)
+			u->log(cols, map + h * side * side + c, a->offset, logs + h * nr, panel);
+		for (int p = 0; p < cols; p += u->nr) {
+			mix(u, a->mid, fr_min(u->nr, cols - p), a->heads, a->w1, logs + (size_t)p * heads, mid);
+			u->gelu(a->mid, mid, a->b1);
+			mix(u, a->heads, fr_min(u->nr, cols - p), a->mid, a->w2, mid, out + (size_t)p * heads);
+		}
+		for (size_t h = 0; h < heads; h++)
+			u->add(cols, out + h * nr, panel, a->b2[h], y + h * n * n + c);
 	}
 }
 

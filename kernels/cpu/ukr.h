@@ -45,10 +45,11 @@ struct fr_ukr {
 		       const float *residual, float *y);
 	/* y[n] = silu(gate[n]) * up[n]; y may be either */
 	void (*glu)(int n, const float *gate, const float *up, float *y);
-	/* y[n] = act(x[n] + b); FR_ACT_NONE and FR_ACT_GELU. y may be x. */
-	void (*shift)(int n, const float *x, float b, enum fr_act act, float *y);
-	/* y[n] = log(x[n] + offset) */
-	void (*log)(int n, const float *x, float offset, float *y);
+	/* Rows in panels: element i of n lies at i / nr * step + i % nr. log puts log(x + offset) into them, add takes
+	 * them and leaves x + b. gelu: x [rows, nr], each row's b added first. */
+	void (*log)(int n, const float *x, float offset, float *y, size_t step);
+	void (*add)(int n, const float *x, size_t step, float b, float *y);
+	void (*gelu)(int rows, float *x, const float *b);
 	/* One row of fr_norm; bias NULL: RMSNorm. y may be x. */
 	void (*norm)(int dim, const float *x, const float *weight, const float *bias, float eps, float *y);
 	/* Half-split rotation of x [2 * half] in place by cos, sin [half]. */

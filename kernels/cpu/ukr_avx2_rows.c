@@ -34,7 +34,6 @@ INLINE void exp8_low(const int N, __m256 x[N])
 	EACH t[v] = _mm256_cmp_ps(x[v], _mm256_set1_ps(FR_EXP_LO), _CMP_LT_OQ);
 	EACH x[v] = _mm256_andnot_ps(t[v], q[v]);
 }
-#undef EACH
 
 INLINE __m256 exp8(__m256 x)
 {
@@ -56,25 +55,52 @@ INLINE __m256 sigmoid8(__m256 x)
 	return _mm256_div_ps(one, _mm256_add_ps(one, exp8(negate8(x))));
 }
 
-INLINE __m256 erf8(__m256 x)
+/* Of N vectors in [-18, 0]: exp without its ends, where adding n to the exponent's bits is the product with 2^n. */
+INLINE void exp8_mid(const int N, __m256 x[N])
+{
+	__m256 t[2], r[2], q[2];
+
+	EACH t[v] = _mm256_fmadd_ps(x[v], _mm256_set1_ps(FR_EXP_LOG2E), _mm256_set1_ps(FR_EXP_ROUND));
+	EACH r[v] = _mm256_sub_ps(t[v], _mm256_set1_ps(FR_EXP_ROUND));
+	EACH x[v] = _mm256_fmadd_ps(r[v], _mm256_set1_ps(-FR_EXP_LN2_HI), x[v]);
+	EACH r[v] = _mm256_fmadd_ps(r[v], _mm256_set1_ps(-FR_EXP_LN2_LO), x[v]);
+	EACH q[v] = _mm256_fmadd_ps(_mm256_set1_ps(FR_EXP_6), r[v], _mm256_set1_ps(FR_EXP_5));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_4));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_3));
+	EACH q[v] = _mm256_fmadd_ps(q[v], r[v], _mm256_set1_ps(FR_EXP_2));
+	EACH q[v] = _mm256_fmadd_ps(_mm256_mul_ps(r[v], r[v]), q[v], r[v]);
+	EACH q[v] = _mm256_add_ps(q[v], _mm256_set1_ps(1.0f));
+	EACH x[v] = _mm256_castsi256_ps(
+		_mm256_add_epi32(_mm256_castps_si256(q[v]), _mm256_slli_epi32(_mm256_castps_si256(t[v]), 23)));
+}
+
+/* Of N vectors. */
+INLINE void gelu8(const int N, __m256 x[N])
 {
 	static const float near[6] = {FR_ERF_NEAR_5, FR_ERF_NEAR_4, FR_ERF_NEAR_3,
 				      FR_ERF_NEAR_2, FR_ERF_NEAR_1, FR_ERF_NEAR_0};
 	static const float far[7] = {FR_ERF_FAR_6, FR_ERF_FAR_5, FR_ERF_FAR_4, FR_ERF_FAR_3,
 				     FR_ERF_FAR_2, FR_ERF_FAR_1, FR_ERF_FAR_0};
-	const __m256 top = _mm256_set1_ps(FR_ERF_TOP);
-	__m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f)), a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-	__m256 z = _mm256_mul_ps(a, a), p = _mm256_set1_ps(FR_ERF_NEAR_6);
-	__m256 b = _mm256_blendv_ps(a, top, _mm256_cmp_ps(a, top, _CMP_GT_OQ)), s = _mm256_set1_ps(FR_ERF_FAR_7);
-	__m256 u, v, y;
+	const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
+	__m256 z[2], a[2], s[2], p[2];
 
-	UNROLL for (int i = 0; i < 6; i++) p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(near[i]));
-	UNROLL for (int i = 0; i < 7; i++) s = _mm256_fmadd_ps(s, b, _mm256_set1_ps(far[i]));
-	u = _mm256_fmadd_ps(a, p, a);
-	v = _mm256_sub_ps(_mm256_set1_ps(1.0f), exp8(negate8(_mm256_fmadd_ps(b, s, b))));
-	y = _mm256_blendv_ps(v, u, _mm256_cmp_ps(a, _mm256_set1_ps(FR_ERF_SPLIT), _CMP_LT_OQ));
-	return _mm256_or_ps(y, sign);
+	EACH z[v] = _mm256_mul_ps(x[v], _mm256_set1_ps(0x1.6a09e6p-1f));
+	EACH a[v] = _mm256_min_ps(_mm256_set1_ps(FR_ERF_TOP), _mm256_andnot_ps(sign, z[v]));
+	EACH s[v] = _mm256_set1_ps(FR_ERF_FAR_7);
+	UNROLL for (int i = 0; i < 7; i++) EACH s[v] = _mm256_fmadd_ps(s[v], a[v], _mm256_set1_ps(far[i]));
+	EACH s[v] = _mm256_fnmsub_ps(a[v], s[v], a[v]);
+	exp8_mid(N, s);
+	EACH s[v] = _mm256_sub_ps(one, s[v]);
+	EACH a[v] = _mm256_mul_ps(z[v], z[v]);
+	EACH p[v] = _mm256_set1_ps(FR_ERF_NEAR_6);
+	UNROLL for (int i = 0; i < 6; i++) EACH p[v] = _mm256_fmadd_ps(p[v], a[v], _mm256_set1_ps(near[i]));
+	EACH a[v] = _mm256_andnot_ps(sign, z[v]);
+	EACH p[v] = _mm256_fmadd_ps(a[v], p[v], a[v]);
+	EACH s[v] = _mm256_blendv_ps(s[v], p[v], _mm256_cmp_ps(a[v], _mm256_set1_ps(FR_ERF_SPLIT), _CMP_LT_OQ));
+	EACH s[v] = _mm256_or_ps(s[v], _mm256_and_ps(sign, z[v]));
+	EACH x[v] = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(0.5f), x[v]), _mm256_add_ps(one, s[v]));
 }
+#undef EACH
 
 /* math.h's selects, the first of which only subnormals need. */
 INLINE __m256 log8(__m256 x)
@@ -104,9 +130,8 @@ INLINE __m256 act8(enum fr_act act, __m256 x)
 	case FR_ACT_QUICK_GELU:
 		return _mm256_mul_ps(x, sigmoid8(_mm256_mul_ps(_mm256_set1_ps(1.702f), x)));
 	case FR_ACT_GELU:
-		return _mm256_mul_ps(
-			_mm256_mul_ps(_mm256_set1_ps(0.5f), x),
-			_mm256_add_ps(_mm256_set1_ps(1.0f), erf8(_mm256_mul_ps(x, _mm256_set1_ps(0x1.6a09e6p-1f)))));
+		gelu8(1, &x);
+		return x;
 	case FR_ACT_SILU:
 		return _mm256_mul_ps(x, sigmoid8(x));
 	case FR_ACT_RELU: /* max gives its second operand where one is a NaN and where both are zeros */
@@ -161,19 +186,33 @@ static void glu(int n, const float *gate, const float *up, float *y)
 		store_upto8(y + i, n - i, _mm256_mul_ps(act8(FR_ACT_SILU, row8(gate, i, n)), row8(up, i, n)));
 }
 
-static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+/* Panels of 16 columns. */
+static void log_panels(int n, const float *x, float offset, float *y, size_t step)
 {
-	for (int i = 0; i < n; i += 8) {
-		__m256 v = _mm256_add_ps(row8(x, i, n), _mm256_set1_ps(b));
+	for (int i = 0; i < n; i += 8)
+		_mm256_storeu_ps(y + (size_t)(i / 16) * step + (size_t)(i % 16),
+				 log8(_mm256_add_ps(row8(x, i, n), _mm256_set1_ps(offset))));
+}
 
-		store_upto8(y + i, n - i, act == FR_ACT_GELU ? act8(FR_ACT_GELU, v) : v);
+static void gelu_panel(int rows, float *x, const float *b)
+{
+	for (int r = 0; r < rows; r++, x += 16) {
+		__m256 t[2];
+
+		t[0] = _mm256_add_ps(_mm256_loadu_ps(x), _mm256_set1_ps(b[r]));
+		t[1] = _mm256_add_ps(_mm256_loadu_ps(x + 8), _mm256_set1_ps(b[r]));
+		gelu8(2, t);
+		_mm256_storeu_ps(x, t[0]);
+		_mm256_storeu_ps(x + 8, t[1]);
 	}
 }
 
-static void log_of(int n, const float *x, float offset, float *y)
+static void add_panels(int n, const float *x, size_t step, float b, float *y)
 {
 	for (int i = 0; i < n; i += 8)
-		store_upto8(y + i, n - i, log8(_mm256_add_ps(row8(x, i, n), _mm256_set1_ps(offset))));
+		store_upto8(y + i, n - i,
+			    _mm256_add_ps(_mm256_loadu_ps(x + (size_t)(i / 16) * step + (size_t)(i % 16)),
+					  _mm256_set1_ps(b)));
 }
 
 /* lanesum(x), or lane(x, x) where `square`. */
@@ -313,8 +352,9 @@ void fr_ukr_avx2_rows(struct fr_ukr *u)
 {
 	u->finish = finish;
 	u->glu = glu;
-	u->shift = shift;
-	u->log = log_of;
+	u->log = log_panels;
+	u->add = add_panels;
+	u->gelu = gelu_panel;
 	u->norm = norm;
 	u->rotate = rotate;
 	u->softmax = softmax;

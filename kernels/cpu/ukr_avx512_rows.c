@@ -11,8 +11,8 @@
 #define EACH UNROLL for (int v = 0; v < N; v++)
 INLINE void exp16_low(const int N, __m512 x[N])
 {
-	__m512 t[2], r[2], q[2];
-	__mmask16 some[2];
+	__m512 t[4], r[4], q[4];
+	__mmask16 some[4];
 
 	EACH t[v] = _mm512_fmadd_ps(x[v], _mm512_set1_ps(FR_EXP_LOG2E), _mm512_set1_ps(FR_EXP_ROUND));
 	EACH t[v] = _mm512_sub_ps(t[v], _mm512_set1_ps(FR_EXP_ROUND));
@@ -27,7 +27,6 @@ INLINE void exp16_low(const int N, __m512 x[N])
 	EACH some[v] = _mm512_cmp_ps_mask(x[v], _mm512_set1_ps(FR_EXP_LO), _CMP_NLT_UQ);
 	EACH x[v] = _mm512_maskz_scalef_ps(some[v], q[v], t[v]);
 }
-#undef EACH
 
 INLINE __m512 exp16(__m512 x)
 {
@@ -49,44 +48,54 @@ INLINE __m512 sigmoid16(__m512 x)
 	return _mm512_div_ps(one, _mm512_add_ps(one, exp16(negate16(x))));
 }
 
-INLINE __m512 erf16(__m512 x)
+/* Of N vectors. Where exp is wanted here its argument is in [-18, 0]: no need to look for its ends. */
+INLINE void gelu16(const int N, __m512 x[N])
 {
 	static const float near[6] = {FR_ERF_NEAR_5, FR_ERF_NEAR_4, FR_ERF_NEAR_3,
 				      FR_ERF_NEAR_2, FR_ERF_NEAR_1, FR_ERF_NEAR_0};
 	static const float far[7] = {FR_ERF_FAR_6, FR_ERF_FAR_5, FR_ERF_FAR_4, FR_ERF_FAR_3,
 				     FR_ERF_FAR_2, FR_ERF_FAR_1, FR_ERF_FAR_0};
-	const __m512 top = _mm512_set1_ps(FR_ERF_TOP);
-	__m512 sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f)), a = _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x);
-	__m512 z = _mm512_mul_ps(a, a), p = _mm512_set1_ps(FR_ERF_NEAR_6), s = _mm512_set1_ps(FR_ERF_FAR_7);
-	__m512 b = _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, top, _CMP_GT_OQ), top);
-	__m512 u, v, y;
+	const __m512 one = _mm512_set1_ps(1.0f);
+	__m512 a[4], b[4], p[4], s[4], z[4];
 
-	UNROLL for (int i = 0; i < 6; i++) p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(near[i]));
-	UNROLL for (int i = 0; i < 7; i++) s = _mm512_fmadd_ps(s, b, _mm512_set1_ps(far[i]));
-	u = _mm512_fmadd_ps(a, p, a);
-	v = _mm512_sub_ps(_mm512_set1_ps(1.0f), exp16(negate16(_mm512_fmadd_ps(b, s, b))));
-	y = _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(a, _mm512_set1_ps(FR_ERF_SPLIT), _CMP_LT_OQ), u);
-	return _mm512_or_ps(y, sign);
+	EACH z[v] = _mm512_mul_ps(x[v], _mm512_set1_ps(0x1.6a09e6p-1f));
+	EACH a[v] = _mm512_abs_ps(z[v]);
+	EACH b[v] = _mm512_min_ps(_mm512_set1_ps(FR_ERF_TOP), a[v]);
+	EACH s[v] = _mm512_fmadd_ps(_mm512_set1_ps(FR_ERF_FAR_7), b[v], _mm512_set1_ps(far[0]));
+	UNROLL for (int i = 1; i < 7; i++) EACH s[v] = _mm512_fmadd_ps(s[v], b[v], _mm512_set1_ps(far[i]));
+	EACH s[v] = _mm512_fnmsub_ps(b[v], s[v], b[v]);
+	exp16_low(N, s);
+	EACH b[v] = _mm512_mul_ps(z[v], z[v]);
+	EACH p[v] = _mm512_fmadd_ps(_mm512_set1_ps(FR_ERF_NEAR_6), b[v], _mm512_set1_ps(near[0]));
+	UNROLL for (int i = 1; i < 6; i++) EACH p[v] = _mm512_fmadd_ps(p[v], b[v], _mm512_set1_ps(near[i]));
+	EACH p[v] = _mm512_fmadd_ps(a[v], p[v], a[v]);
+	EACH p[v] = _mm512_mask_sub_ps(p[v], _mm512_cmp_ps_mask(a[v], _mm512_set1_ps(FR_ERF_SPLIT), _CMP_NLT_UQ), one,
+				       s[v]);
+	EACH p[v] = _mm512_or_ps(p[v], _mm512_and_ps(z[v], _mm512_set1_ps(-0.0f)));
+	EACH x[v] = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(0.5f), x[v]), _mm512_add_ps(one, p[v]));
 }
 
-/* math.h's mantissa and exponent come from the processor, subnormals included, and one table replaces its selects: NaN
- * for NaN and below zero, -inf for zeros, +inf for +inf. */
-INLINE __m512 log16(__m512 x)
+/* Of N vectors. Mantissa and exponent come from the processor, subnormals included, and one table replaces math.h's
+ * selects: NaN for NaN and below zero, -inf for zeros, +inf for +inf. */
+INLINE void log16(const int N, __m512 x[N])
 {
 	static const float c[7] = {FR_LOG_7, FR_LOG_6, FR_LOG_5, FR_LOG_4, FR_LOG_3, FR_LOG_2, FR_LOG_1};
 	/* four bits for each kind of x, from the lowest: QNaN, SNaN, zero, 1, -inf, +inf, negative, positive */
 	const __m512i special = _mm512_set1_epi32(0x03530422);
-	const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
-	const __m512 n = _mm512_sub_ps(_mm512_getexp_ps(x), _mm512_getexp_ps(m));
-	const __m512 r = _mm512_sub_ps(m, _mm512_set1_ps(1.0f));
-	__m512 p = _mm512_set1_ps(FR_LOG_8), y;
+	__m512 n[4], r[4], p[4];
 
-	UNROLL for (int i = 0; i < 7; i++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c[i]));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-0.5f));
-	y = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_mul_ps(n, _mm512_set1_ps(FR_EXP_LN2_LO)));
-	y = _mm512_fmadd_ps(n, _mm512_set1_ps(FR_EXP_LN2_HI), _mm512_add_ps(r, y));
-	return _mm512_fixupimm_ps(y, x, special, 0);
+	EACH r[v] = _mm512_getmant_ps(x[v], _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+	EACH n[v] = _mm512_sub_ps(_mm512_getexp_ps(x[v]), _mm512_getexp_ps(r[v]));
+	EACH r[v] = _mm512_sub_ps(r[v], _mm512_set1_ps(1.0f));
+	EACH p[v] = _mm512_set1_ps(FR_LOG_8);
+	UNROLL for (int i = 0; i < 7; i++) EACH p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(c[i]));
+	EACH p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(-0.5f));
+	EACH p[v] =
+		_mm512_fmadd_ps(_mm512_mul_ps(r[v], r[v]), p[v], _mm512_mul_ps(n[v], _mm512_set1_ps(FR_EXP_LN2_LO)));
+	EACH p[v] = _mm512_fmadd_ps(n[v], _mm512_set1_ps(FR_EXP_LN2_HI), _mm512_add_ps(r[v], p[v]));
+	EACH x[v] = _mm512_fixupimm_ps(p[v], x[v], special, 0);
 }
+#undef EACH
 
 INLINE __m512 act16(enum fr_act act, __m512 x)
 {
@@ -94,9 +103,8 @@ INLINE __m512 act16(enum fr_act act, __m512 x)
 	case FR_ACT_QUICK_GELU:
 		return _mm512_mul_ps(x, sigmoid16(_mm512_mul_ps(_mm512_set1_ps(1.702f), x)));
 	case FR_ACT_GELU:
-		return _mm512_mul_ps(
-			_mm512_mul_ps(_mm512_set1_ps(0.5f), x),
-			_mm512_add_ps(_mm512_set1_ps(1.0f), erf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1.6a09e6p-1f)))));
+		gelu16(1, &x);
+		return x;
 	case FR_ACT_SILU:
 		return _mm512_mul_ps(x, sigmoid16(x));
 	case FR_ACT_RELU: /* max gives its second operand where one is a NaN and where both are zeros */
@@ -156,19 +164,43 @@ static void glu(int n, const float *gate, const float *up, float *y)
 		put16(y, i, n, _mm512_mul_ps(act16(FR_ACT_SILU, row16(gate, i, n)), row16(up, i, n)));
 }
 
-static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+/* Two panels of 32 columns: four vectors at a time. */
+#define EACH UNROLL for (int v = 0; v < 4; v++)
+static void log_panels(int n, const float *x, float offset, float *y, size_t step)
 {
-	for (int i = 0; i < n; i += 16) {
-		__m512 v = _mm512_add_ps(row16(x, i, n), _mm512_set1_ps(b));
+	for (int i = 0; i < n; i += 64, y += 2 * step) {
+		__m512 t[4];
 
-		put16(y, i, n, act == FR_ACT_GELU ? act16(FR_ACT_GELU, v) : v);
+		EACH t[v] = _mm512_add_ps(row16(x, i + 16 * v, n), _mm512_set1_ps(offset));
+		log16(4, t);
+		EACH if (i + 16 * v < n) _mm512_storeu_ps(y + (size_t)(v / 2) * step + v % 2 * 16, t[v]);
 	}
 }
 
-static void log_of(int n, const float *x, float offset, float *y)
+static void gelu_panel(int rows, float *x, const float *b)
+{
+	int r = 0;
+
+	for (; r + 2 <= rows; r += 2, x += 64) {
+		__m512 t[4];
+
+		EACH t[v] = _mm512_add_ps(_mm512_loadu_ps(x + 16 * v), _mm512_set1_ps(b[r + v / 2]));
+		gelu16(4, t);
+		EACH _mm512_storeu_ps(x + 16 * v, t[v]);
+	}
+	for (; r < rows; r++, x += 32)
+		for (int i = 0; i < 32; i += 16)
+			_mm512_storeu_ps(
+				x + i, act16(FR_ACT_GELU, _mm512_add_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(b[r]))));
+}
+#undef EACH
+
+static void add_panels(int n, const float *x, size_t step, float b, float *y)
 {
 	for (int i = 0; i < n; i += 16)
-		put16(y, i, n, log16(_mm512_add_ps(row16(x, i, n), _mm512_set1_ps(offset))));
+		put16(y, i, n,
+		      _mm512_add_ps(_mm512_loadu_ps(x + (size_t)(i / 32) * step + (size_t)(i % 32)),
+				    _mm512_set1_ps(b)));
 }
 
 /* lanesum(x), or lane(x, x) where `square`. */
@@ -296,8 +328,9 @@ void fr_ukr_avx512_rows(struct fr_ukr *u)
 {
 	u->finish = finish;
 	u->glu = glu;
-	u->shift = shift;
-	u->log = log_of;
+	u->log = log_panels;
+	u->add = add_panels;
+	u->gelu = gelu_panel;
 	u->norm = norm;
 	u->rotate = rotate;
 	u->softmax = softmax;

@@ -133,16 +133,22 @@ static void glu(int n, const float *gate, const float *up, float *y)
 		y[i] = fr_silu(gate[i]) * up[i];
 }
 
-static void shift(int n, const float *x, float b, enum fr_act act, float *y)
+static void log_panels(int n, const float *x, float offset, float *y, size_t step)
 {
 	for (int i = 0; i < n; i++)
-		y[i] = fr_act(act, x[i] + b);
+		y[(size_t)(i / NR) * step + (size_t)(i % NR)] = fr_log(x[i] + offset);
 }
 
-static void log_of(int n, const float *x, float offset, float *y)
+static void add_panels(int n, const float *x, size_t step, float b, float *y)
 {
 	for (int i = 0; i < n; i++)
-		y[i] = fr_log(x[i] + offset);
+		y[i] = x[(size_t)(i / NR) * step + (size_t)(i % NR)] + b;
+}
+
+static void gelu_panel(int rows, float *x, const float *b)
+{
+	for (int i = 0; i < rows * NR; i++)
+		x[i] = fr_gelu(x[i] + b[i / NR]);
 }
 
 static float lane_sum(int n, const float *x)
@@ -237,8 +243,9 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},
 		.finish = finish,
 		.glu = glu,
-		.shift = shift,
-		.log = log_of,
+		.log = log_panels,
+		.add = add_panels,
+		.gelu = gelu_panel,
 		.norm = norm,
 		.rotate = rotate,
 		.softmax = softmax,
