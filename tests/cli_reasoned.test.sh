@@ -49,6 +49,14 @@ code json/authors 0 $some -q --json --max-tokens 40 --rule authors ./*.png
 is json/authors/verdict "$(field text_verdict out | tr -d '"')" "$(field verdict out | sed 's/null/"unparsed"/' | tr -d '"')"
 is json/authors/scores "$(field p_fake some.json)" "$(field p_fake out)"
 
+# ---- where the encoder looked: DINOv2's map, which changes nothing else ----
+code map 0 $all -q --json --max-tokens 40 --map maps ./*.png
+is map/files "$n" "$(ls -A maps | wc -l | tr -d ' ')"
+sed 's/"map":"[^"]*"/"map":null/' out | cmp -s - all.json && ok map/same-results || bad map/same-results "--map changes them"
+has map/branch "dino, layer" "$(ls maps/wide-*.map.png)"
+code map/other-way 0 $all -q --json --verdict-only --map other --batch 3 -t 3 --isa ref ./*.png
+diff -r maps other >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch, level or text change a map"
+
 # ---- the limit of tokens: before the conclusion, at its last token, behind it ----
 whole=$(grep "$one" all.json)
 at=$(printf "%s\n" "$whole" | sed 's/.*"generated":\([0-9]*\).*/\1/')
