@@ -153,6 +153,22 @@ static void print_device(const struct fr_info *f, FILE *out)
 	fr_plan_print(&s->plan, out);
 }
 
+/* Of memory that weights do not take because they are mapped. */
+static void print_room(const struct fr_info *f, FILE *out)
+{
+	const struct fr_session *s = &f->session;
+	char need[32], room[32], total[32];
+
+	if (!s->needs.total)
+		return;
+	fprintf(out, "             %s besides the mapped weights, %s of %s free: %s\n",
+		fr_size_text(s->needs.weights.device + s->needs.plan, need, sizeof need),
+		fr_size_text(s->needs.free, room, sizeof room), fr_size_text(s->needs.total, total, sizeof total),
+		f->fits.code == FR_OK ? "fits" : f->fits.text);
+	if (*s->streamed)
+		fprintf(out, "             %s\n", s->streamed);
+}
+
 static void print_memory(const struct fr_info *f, FILE *out)
 {
 	if (f->session.dev->device) {
@@ -169,6 +185,7 @@ static void print_memory(const struct fr_info *f, FILE *out)
 	fprintf(out, "             KV cache and activations %.1f MiB in all, for a batch of %d%s\n",
 		(double)f->session.plan.total / MIB, f->session.o.batch,
 		f->o->verdict_only ? ", the verdict only" : "");
+	print_room(f, out);
 }
 
 void fr_info_text(const struct fr_info *f, FILE *out)

@@ -1,5 +1,6 @@
 /* Weights that come and go: which layers stay in how much memory, that giving pages up changes neither files nor other
  * memory, and that results have the same bits with every layer, some and none coming and going. */
+#include "cases.h"
 #include "repeat.h"
 
 #include "../engine/stream.h"
@@ -79,7 +80,7 @@ static void prepare(struct fr_session *s)
 		test_fail("exact/stream/open", "%s", err.text);
 }
 
-static void run_model(const char *path, struct feed *f)
+static void run_model(const char *name, struct feed *f)
 {
 	struct fr_session_opts o = {.backend = "cpu", .threads = 2, .batch = 2, .sampler = {.top_p = 1}};
 	struct one want[IMAGES];
@@ -87,8 +88,8 @@ static void run_model(const char *path, struct feed *f)
 	struct fr_error err;
 	char label[96];
 
-	if (fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err)) {
-		test_fail("exact/stream/model", "%s", err.text);
+	if (case_load(name, &model, &err)) {
+		test_fail(name, "%s", err.text);
 		return;
 	}
 	f->prepare = NULL;
@@ -98,7 +99,7 @@ static void run_model(const char *path, struct feed *f)
 		memcpy(want, f->out, sizeof want);
 		f->prepare = prepare;
 		for (staying = 0; staying <= model->desc.text.layers; staying++) {
-			snprintf(label, sizeof label, "exact/stream/results/%d-stay", staying);
+			snprintf(label, sizeof label, "exact/stream/%s/%d-stay", name, staying);
 			compare(model, label, o, NULL, f, want);
 		}
 	}
@@ -111,7 +112,9 @@ int main(void)
 
 	test_stay();
 	test_drop();
-	if (open_pictures(&f) == 0)
-		run_model("tests/golden/e2e/old-bf16-gqa-shards/model", &f);
+	if (open_pictures(&f))
+		return test_done();
+	run_model("old-bf16-gqa-shards", &f);
+	run_model("fr-lora-safetensors", &f); /* two encoders, a fusion, adapters; files of both kinds */
 	return test_done();
 }
