@@ -199,18 +199,18 @@ static const struct {
 	{"gpu-layers-1", 2, 2, 1, 0, 0},
 };
 
-static void check_same_bits(const char *name, const struct fr_sampler *sampler, struct feed *f)
+/* Of the ways every `every`-th, the first among them. */
+static void check_same_bits(const char *name, const struct fr_sampler *sampler, struct feed *f, size_t every)
 {
-	char path[256], label[160];
+	char label[160];
 	struct fr_session_opts plain = {.backend = "cuda", .batch = 1, .no_cublas = !on_device(), .sampler = *sampler};
 	struct fr_session_force alone = {.together = 1};
 	struct fr_model *model;
 	struct fr_error err;
 	struct one want[IMAGES];
 
-	snprintf(path, sizeof path, ROOT "%s/model", name);
 	snprintf(label, sizeof label, "exact/%s/cuda/%s", name, sampler->temperature > 0 ? "sampled" : "greedy");
-	if (fr_model_load(&(struct fr_model_opts){.path = path}, &model, &err)) {
+	if (case_load(name, &model, &err)) {
 		test_fail(label, "%s", err.text);
 		return;
 	}
@@ -222,7 +222,7 @@ static void check_same_bits(const char *name, const struct fr_sampler *sampler, 
 	}
 	memcpy(want, f->out, sizeof want);
 	CHECK(label, !all_alike(f), "all pictures have the same logits");
-	for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+	for (size_t i = 0; i < sizeof same / sizeof *same; i += every) {
 		struct fr_session_opts o = plain;
 		struct fr_session_force force = {.together = same[i].together};
 
@@ -249,10 +249,13 @@ static void check_all_same_bits(void)
 		f.pictures = 3;
 		f.tokens = 5;
 	}
-	check_same_bits("old-bf16-gqa-shards", &greedy, &f);
-	check_same_bits("new-f16-688", &sampled, &f);
-	if (on_device())
-		check_same_bits("old-f32", &greedy, &f);
+	check_same_bits("old-bf16-gqa-shards", &greedy, &f, 1);
+	check_same_bits("new-f16-688", &sampled, &f, 1);
+	check_same_bits("fr-lora-safetensors", &sampled, &f, 2);
+	if (on_device()) {
+		check_same_bits("fr-merged-f16", &greedy, &f, 1);
+		check_same_bits("old-f32", &greedy, &f, 1);
+	}
 }
 
 /* usage: cuda_e2e [CASE|demo|bits] */
