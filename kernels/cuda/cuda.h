@@ -8,6 +8,7 @@
  * 2^15 (none is needed, the factor is 1, below that), so that nothing overflows. The patch embedding takes two terms.
  * Attention reads an f16 cache as it is, takes q, and dense k and v, rounded to f16 (saturated; an infinity stays one) on
  * the tensor cores; with --precise and with an f32 cache it is float32 throughout. Decode attention is float32 always.
+ * A map of attention and the bias made of it are float32 in the contract's order: ref's bits.
  *
  * THE SAME BITS in any batch: each output is one chain of sums in an order that the weight's shape (or the key's absolute
  * position) decides; no atomics in sums; nothing looks at the number of rows but to skip absent ones.
