@@ -132,11 +132,26 @@ static int read_picture(const char *path, struct feed *f, struct fr_error *err)
 
 /* ---- what a stage cannot do without ---- */
 
+/* Of one layer's adapters. */
+static double lora_params(const struct fr_text_desc *t)
+{
+	const double dim = t->dim, kv = (double)t->kv_heads * t->head_dim, q = (double)t->heads * t->head_dim;
+	const double both[FR_LORAS] = {
+		[FR_LORA_Q] = dim + q,	      [FR_LORA_K] = dim + kv,	     [FR_LORA_V] = dim + kv,
+		[FR_LORA_O] = q + dim,	      [FR_LORA_GATE] = dim + t->ffn, [FR_LORA_UP] = dim + t->ffn,
+		[FR_LORA_DOWN] = t->ffn + dim};
+	double sum = 0;
+
+	for (int i = 0; i < FR_LORAS; i++)
+		sum += t->lora >> i & 1 ? t->lora_rank * both[i] : 0;
+	return sum;
+}
+
 static double text_params(const struct fr_text_desc *t)
 {
 	double kv = (double)t->kv_heads * t->head_dim, q = (double)t->heads * t->head_dim;
 
-	return t->layers * ((double)t->dim * (2 * q + 2 * kv) + 3.0 * t->dim * t->ffn);
+	return t->layers * ((double)t->dim * (2 * q + 2 * kv) + 3.0 * t->dim * t->ffn + lora_params(t));
 }
 
 /* Operations to prefill `rows` of one sequence: products, causal attention, the logits of two rows. */
@@ -147,15 +162,27 @@ static double prefill_operations(const struct fr_text_desc *t, int rows)
 	return 2 * text_params(t) * rows + attention + 2.0 * 2 * t->dim * t->vocab;
 }
 
+/* Products, attention and its bias, where there is a fusion. */
+static double fusion_operations(const struct fr_model_desc *d)
+{
+	const struct fr_fusion_desc *f = &d->fusion;
+	double n = d->n_image, dim = d->text.dim;
+
+	if (!f->heads)
+		return 0;
+	return 2 * n * (4 * dim * dim + 2 * dim * f->ffn) + 4 * n * n * dim + 4 * n * n * f->heads * f->mid;
+}
+
 static double vision_operations(const struct fr_model_desc *d)
 {
-	double sum = 0, rows = 1 + d->n_image;
+	double sum = fusion_operations(d), rows = 1 + d->n_image;
 
 	for (int b = 0; b < d->n_branch; b++) {
 		const struct fr_vit_desc *v = &d->vit[b];
 
 		sum += 2.0 * d->n_image * v->dim * 3 * v->patch * v->patch;
 		sum += v->run * (2 * rows * (4.0 * v->dim * v->dim + 2.0 * v->dim * v->ffn) + 4 * rows * rows * v->dim);
+		sum += v->maps ? 2 * rows * rows * v->dim : 0;
 		sum += 2.0 * d->n_image * ((double)v->dim * d->proj_dim + (double)d->proj_dim * d->text.dim);
 	}
 	return sum;
