@@ -123,7 +123,7 @@ FR_INLINE float fr_erf(float x)
  *   p = Horner by fma in r of LOG_8..LOG_1;  w = fma(p, r, -0.5)
  *   y = fma(n, LN2_HI, r + fma(r * r, w, n * LN2_LO))
  *   y = x > FLT_MAX ? x : y;  y = x == 0 ? -inf : y;  y = x >= 0 ? y : NaN
- * Subnormals are exact before the fit, so the error is at most 1.0 ulp over all positive x; log(1) = +0, log(-0) is
+ * Subnormals are exact before the fit, so the error is at most 0.98 ulp over all positive x; log(1) = +0, log(-0) is
  * -inf, below it there is NaN. */
 FR_INLINE float fr_log(float x)
 {

@@ -44,7 +44,7 @@ struct fr_kv {
 };
 
 /* y[r,n] = act( dot(x[r,:], w[n,:]) + bias[n] ) * scale[n] + residual[r,n], each step rounded; a NULL part is left out.
- * dot is seq or lane by phase. residual may be y itself (in place). */
+ * dot is seq or lane by phase; act is kernels/math.h's, where ReLU keeps NaN. residual may be y itself (in place). */
 struct fr_linear {
 	const float *x;        /* [rows, w.cols], rows x_stride floats apart */
 	size_t x_stride;       /* 0: w.cols */

@@ -3,7 +3,7 @@
  *
  * map: p_j / sum p, where p_j has the error that it has in attention (kernel_bounds_attn.h) with one exponential
  * instead of one per chunk; the sum adds a lane sum's depth, the quotient rounds once. bias: x = map + offset rounds
- * once and is positive, so its error reaches the logarithm as e / (x - e); fr_log adds at most 1 ulp, 2u of the value.
+ * once and is positive, so its error reaches the logarithm as e / (x - e); fr_log adds less than 1 ulp, 2u of the value.
  * A dot product of inputs that have errors carries them times |w|, on top of its own. */
 #ifndef FR_TEST_KERNEL_BOUNDS_MAP_H
 #define FR_TEST_KERNEL_BOUNDS_MAP_H

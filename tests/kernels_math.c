@@ -50,7 +50,7 @@ static void check_errors(void)
 	e = scan(fr_erf, erf, -INFINITY, INFINITY, &at);
 	CHECK("bounded/math/erf", e <= 1.02, "%.3f ulp at %a", e, (double)at);
 	e = scan(fr_log, log, 0x1p-149f, 0x1.fffffep+127f, &at);
-	CHECK("bounded/math/log", e <= 1.0, "%.3f ulp at %a", e, (double)at);
+	CHECK("bounded/math/log", e <= 0.98, "%.3f ulp at %a", e, (double)at);
 	/* exp's 1.06 ulp reaches the sum with a factor <= 1 (one ulp of exp is at most 2 of the result's after the
 	 * division); the sum and the quotient add half an ulp each, doubled across a power of two. */
 	e = scan(fr_sigmoid, sigmoid, -87, 88, &at);
