@@ -132,6 +132,22 @@ static void name_model(const char *path, struct fr_error *err)
 	fr_fail(err, inner.code, "%s: %s", path, inner.text);
 }
 
+/* Parts and description. Nobody shall fetch a CLIP for a model that would be refused with it: of an incomplete one the
+ * description is read as far as it goes, and what is wrong before the missing parts matter (they come after the fusion)
+ * is said first. */
+static int describe(struct fr_model *m, const struct fr_model_opts *opts, struct fr_error *err)
+{
+	FR_TRY(fr_parts_find(opts, &m->parts, err));
+	if (fr_parts_check(&m->parts, NULL) == 0) {
+		FR_TRY(fr_parts_open_stores(&m->parts, err));
+		return fr_desc_open(&m->parts, &m->desc, err);
+	}
+	if (fr_parts_open_stores(&m->parts, err) == 0 && fr_desc_open(&m->parts, &m->desc, err) != 0 &&
+	    !m->desc.fusion.heads)
+		return -1;
+	return fr_parts_check(&m->parts, err);
+}
+
 int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struct fr_error *err)
 {
 	struct fr_model *m = calloc(1, sizeof *m);
@@ -139,8 +155,7 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 	*out = NULL;
 	if (!m)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a model object of %zu bytes", sizeof *m);
-	if (fr_parts_open(opts, &m->parts, err) || fr_desc_open(&m->parts, &m->desc, err) ||
-	    fr_bind(&m->desc, m->parts.store, &m->weights, err) ||
+	if (describe(m, opts, err) || fr_bind(&m->desc, m->parts.store, &m->weights, err) ||
 	    fr_tokenizer_open(fr_parts_text(&m->parts), &m->tok, err) || fr_model_find_pieces(m, err) ||
 	    hash_model(m, err)) {
 		name_model(opts->path, err);

@@ -359,13 +359,6 @@ int fr_parts_open_stores(struct fr_parts *p, struct fr_error *err)
 	return 0;
 }
 
-int fr_parts_open(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err)
-{
-	FR_TRY(fr_parts_find(opts, out, err));
-	FR_TRY(fr_parts_check(out, err));
-	return fr_parts_open_stores(out, err);
-}
-
 void fr_parts_close(struct fr_parts *p)
 {
 	for (int i = 0; i < FR_FROMS; i++)

@@ -23,10 +23,8 @@ struct fr_parts {
 	struct fr_extra extra[FR_EXTRAS];
 	struct fr_store *store[FR_FROMS]; /* NULL: the model has no such part */
 };
-/* Opens what opts and the files of opts->path ask for. *out is to be closed in any case, of these three. */
-int fr_parts_open(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err);
-/* Only the sources: what is missing is no error, its extra[].path is NULL where it is wanted, and no store is opened.
- */
+/* Opens the sources that opts and the files of opts->path ask for: what is missing is no error, its extra[].path is
+ * NULL where it is wanted, and no store is opened. *out is to be closed in any case, of these two. */
 int fr_parts_find(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err);
 /* Only what the tokenizer needs: without a config.json the directory itself. */
 int fr_parts_find_text(const struct fr_model_opts *opts, struct fr_parts *out, struct fr_error *err);

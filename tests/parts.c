@@ -192,6 +192,24 @@ static void link_case(const char *top, const char *const files[][2], size_t n)
 	}
 }
 
+/* A LLaVA that is no FakeReasoning says so, before a CLIP is asked for. */
+static void test_other(void)
+{
+	struct fr_error err = {0};
+	struct fr_model *m;
+
+	make("other", "m/config.json",
+	     "{\"architectures\":[\"LlavaLlamaForCausalLM\"],\"mm_projector_type\":\"mlp2x_gelu\"}");
+	files_put_safetensors("other/m/model.safetensors",
+			      "{\"lm_head.weight\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4);
+	CHECK("exact/parts: of another LLaVA none are asked for",
+	      fr_model_load(&(struct fr_model_opts){.path = below("other", "m")}, &m, &err) == -1 &&
+		      err.code == FR_E_MODEL &&
+		      strstr(err.text, "/m: a LLaVA of the original layout without the tensors") &&
+		      !strstr(err.text, "--vision-tower"),
+	      "\"%s\"", err.text);
+}
+
 /* A copy in which one bit of cls_token is another. */
 static void copy_flipped(const char *from, const char *to)
 {
@@ -252,6 +270,7 @@ int main(void)
 {
 	test_places();
 	test_sentences();
+	test_other();
 	test_hash();
 	return test_done();
 }
