@@ -54,7 +54,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$B/%.o)
 TESTS   := $(patsubst tests/%.c,$B/tests/%,$(filter-out tests/example.c tests/cuda_%.c,$(wildcard tests/*.c)))
 SCRIPTS := $(wildcard tests/*.test.sh)
 FUZZ    := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
-READERS := $(filter $(addprefix $B/tests/,weights stores torch bind bind_parts config tokenizer tokenizer_bad image),$(TESTS))
+READERS := $(filter $(addprefix $B/tests/,weights stores torch bind bind_parts config config_parts parts tokenizer tokenizer_bad image),$(TESTS))
 
 # Debian packages: what the build needs, and what the sanitizers, fuzzers and valgrind need on top.
 DEBS     := gcc make libc6-dev libjpeg-dev libwebp-dev libstb-dev libcjson-dev libmd-dev

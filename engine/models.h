@@ -36,7 +36,7 @@ int fr_want_flag(struct fr_json j, const char *key, int want, const char *why, s
 /* heads that divide dim into sizes that the kernels take. head_dim 0: they do not divide. */
 int fr_check_heads(const char *where, int dim, int heads, int head_dim, struct fr_error *err);
 
-/* ---- parts (models_parts.c) ---- */
+/* ---- parts (models_shared.c) ---- */
 /* LlamaConfig. tie_word_embeddings of `top` counts where `text` has none. */
 int fr_read_llama(struct fr_json top, struct fr_json text, const char *where, struct fr_text_desc *t,
 		  struct fr_error *err);
