@@ -16,6 +16,7 @@
 #include "e2e.h"
 #include "e2e_demo.h"
 #include "repeat.h"
+#include "wide_golden.h"
 #include "cuda_test.h"
 
 #define PRECISE_LIMIT 2.0
@@ -258,7 +259,28 @@ static void check_all_same_bits(void)
 	}
 }
 
-/* usage: cuda_e2e [CASE|demo|bits] */
+/* FakeReasoning at its real widths: with precise, as the other goldens. */
+static void check_widths(void)
+{
+	const struct fr_session_opts way = {.backend = "cuda", .precise = 1, .kv_f32 = 1, .no_cublas = !on_device()};
+	struct fr_model *model;
+	struct golden want, got;
+	struct made made;
+	struct fr_error err;
+
+	if (open_wide(&model, &want, &made))
+		return;
+	if (dump_wide(model, &made, &way, &got, &err)) {
+		test_fail("agreed/" WIDE "/cuda-precise", "%s", err.text);
+	} else {
+		check_wide("cuda-precise", PRECISE_LIMIT, &want, &got);
+		golden_close(&got);
+	}
+	fr_model_free(model);
+	golden_close(&want);
+}
+
+/* usage: cuda_e2e [CASE|demo|bits|fr-wide]: all but fr-wide, which takes minutes in the simulation; on a device all. */
 int main(int argc, char **argv)
 {
 	const char *only = argc > 1 ? argv[1] : NULL;
@@ -279,5 +301,7 @@ int main(int argc, char **argv)
 		check_demo();
 	if (!only || strcmp(only, "bits") == 0)
 		check_all_same_bits();
+	if (only ? strcmp(only, WIDE) == 0 : on_device())
+		check_widths();
 	return test_done();
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What a GPU is needed for: the kernel check with every row, the goldens end to end, the known answers, and both under
 # compute-sanitizer. usage: make test-gpu, or tests/gpu.sh [rows|e2e|sanitizer]...   (no argument: all, in this order)
-#   rows       tests/cuda_kernels on the device, real shapes included: bounds, bits, the same bits alone as among others
+#   rows       tests/cuda_kernels on the device, real shapes included: bounds, bits, the same bits alone as among others;
+#              tests/cuda_map and cuda_lora
 #   e2e        tests/cuda_e2e on the device, fr-run selftest, the same lines from the command line at batch 1 and 5
 #   sanitizer  memcheck and racecheck on the small rows, where compute-sanitizer is there
 # Exit 0: all passed on a device; 1: something failed, or there is no device; 2: usage.
@@ -12,7 +13,7 @@ parts=${*:-rows e2e sanitizer}
 for p in $parts; do
 	case $p in rows | e2e | sanitizer) ;; *) sed -n 3p "$0"; exit 2 ;; esac
 done
-[ -x ./fr-run ] && [ -x "$B/tests/cuda_kernels" ] && [ -x "$B/tests/cuda_e2e" ] || { echo "run make test-gpu"; exit 2; }
+[ -x ./fr-run ] && [ -x "$B/tests/cuda_kernels" ] && [ -x "$B/tests/cuda_lora" ] && [ -x "$B/tests/cuda_e2e" ] || { echo "run make test-gpu"; exit 2; }
 mkdir -p "$B/tests"
 log=$B/tests/gpu.log
 picture=$(find samples -name '*.jpg' | LC_ALL=C sort | head -n 1)
@@ -63,7 +64,11 @@ same_lines() {
 
 for part in $parts; do
 	case $part in
-	rows) FR_TEST_DEVICE=cuda program cuda_kernels "$B/tests/cuda_kernels" ;;
+	rows)
+		for t in cuda_kernels cuda_map cuda_lora; do
+			FR_TEST_DEVICE=cuda program $t "$B/tests/$t"
+		done
+		;;
 	e2e)
 		FR_TEST_DEVICE=cuda program cuda_e2e "$B/tests/cuda_e2e"
 		program selftest ./fr-run selftest

@@ -207,16 +207,16 @@ static inline int wide_configs(const char *model, const char *clip, struct fr_er
 /* The tokenizer of a small checkpoint. */
 static inline int wide_tokenizer(const char *model, struct fr_error *err)
 {
-	static const char *const files[] = {"tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"};
+	static const char *const names[] = {"tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"};
 	char path[256];
 	const uint8_t *bytes;
 	size_t size;
 	int rc = 0;
 
-	for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++) {
-		snprintf(path, sizeof path, "tests/golden/e2e/fr-merged-f16/model/%s", files[i]);
+	for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
+		snprintf(path, sizeof path, "tests/golden/e2e/fr-merged-f16/model/%s", names[i]);
 		FR_TRY(fr_map_open(path, &bytes, &size, err));
-		rc = wide_text(model, files[i], (const char *)bytes, size, err);
+		rc = wide_text(model, names[i], (const char *)bytes, size, err);
 		fr_map_close(bytes, size);
 	}
 	return rc;
