@@ -10,8 +10,8 @@
  *
  * fr_map_bias: a thread has one pixel (or two) of all heads in registers, the weights lie in shared memory and are read
  * by all lanes at once. The rows of a map are odd (1 + n floats), so that loads are 4 bytes a lane, neighbours side by
- * side, as many under way as there are heads. For 16 heads and 32 in the middle a pixel is 128 bytes and about 2800
- * instructions, half of them the 32 gelu: the arithmetic (on paper 32 us an image on an H100) takes longer than the
+ * side, as many under way as there are heads. For 16 heads and 32 in the middle a pixel is 128 bytes and about 3200
+ * instructions, half of them the 32 gelu: the arithmetic (on paper 40 us an image on an H100) takes longer than the
  * memory (13 us). Unmeasured. */
 #include "four.h"
 
