@@ -60,6 +60,11 @@ code sampled 0 -m $model $cuda --temperature 0.8 --seed 3 --batch 1 $files
 cp out sampled
 code sampled/batch 0 -m $model $cuda --temperature 0.8 --seed 3 $files
 same sampled/batch/lines sampled out
+code map 0 -m $model $cuda --batch 1 --map maps $files
+sed 's/"map":"[^"]*"/"map":null/' out >lines
+same map/lines want lines
+code map/together 0 -m $model $cuda --map together --verdict-only $files
+diff -r maps together && [ "$(ls maps | wc -l)" -eq 3 ] && ok map/same-bytes || bad map/same-bytes "a batch changes a map"
 
 # ---- known answers ----
 code selftest 0 selftest
