@@ -5,17 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STB_IMAGE_WRITE_STATIC
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STBI_WRITE_NO_STDIO
-
-#pragma GCC diagnostic ignored "-Wall"
-#pragma GCC diagnostic ignored "-Wextra"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-#include <stb/stb_image_write.h>
-
 #define HEAD 33		      /* signature and IHDR */
 #define MAX_PIXELS (64 << 20) /* stb counts bytes in int */
 
@@ -67,7 +56,7 @@ int fr_png_encode(const uint8_t *rgb, int w, int h, const struct fr_png_text *te
 	for (int i = 0; i < n; i++)
 		more += 12 + text_size(&text[i]);
 	if ((int64_t)w * h <= MAX_PIXELS)
-		bare = stbi_write_png_to_mem(rgb, 3 * w, w, h, 3, &len);
+		bare = fr_png_bare(rgb, w, h, &len);
 	if (bare)
 		*png = malloc((size_t)len + more);
 	if (!*png) {

@@ -12,4 +12,7 @@ struct fr_png_text {
 int fr_png_encode(const uint8_t *rgb, int w, int h, const struct fr_png_text *text, int n, uint8_t **png, size_t *size,
 		  struct fr_error *err);
 
+/* engine/encode_stb.c: rgb [h, w, 3] as a PNG without texts, malloc'd; NULL without memory. */
+uint8_t *fr_png_bare(const uint8_t *rgb, int w, int h, int *size);
+
 #endif

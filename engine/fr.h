@@ -213,7 +213,8 @@ struct fr_io {
  * with an error. */
 int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err);
 
-/* One image in memory to one result: fr_judge for those who have just one. text_out gets a malloc'd copy (or NULL). */
+/* One image in memory to one result: fr_judge for those who have just one. text_out gets a malloc'd copy (or NULL); the
+ * heat is not kept. */
 int fr_judge_one(struct fr_session *s, const uint8_t *bytes, size_t size, struct fr_result *out, char **text_out,
 		 struct fr_error *err);
 
