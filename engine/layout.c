@@ -312,24 +312,38 @@ static int too_large(const struct fr_session *s, const struct fr_session_force *
 }
 
 /* Weights that are mapped take what is left, less a share for everything else that is read meanwhile. */
+static size_t room_for_mapped(size_t left, size_t total, size_t taken)
+{
+	taken += total / SPARE_SHARE;
+	return taken < left ? left - taken : 0;
+}
+
 static void settle_mapped(struct fr_session *s)
 {
-	const struct fr_model_desc *d = &s->model->desc;
-	const size_t taken = s->needs.weights.device + s->needs.plan + s->needs.total / SPARE_SHARE;
-	const size_t room = taken < s->needs.free ? s->needs.free - taken : 0;
+	const struct fr_needs *n = &s->needs;
+	const size_t room = room_for_mapped(n->free, n->total, n->weights.device + n->plan);
+	const int layers = s->model->desc.text.layers;
 	char all[32], cache[32];
 
-	s->stay = d->text.layers;
+	s->stay = layers;
 	s->streamed[0] = 0;
-	if (!s->dev->maps || !s->needs.total)
+	if (!s->dev->maps || !n->total)
 		return;
-	s->stay = fr_layers_that_stay(d, &s->model->weights, room);
-	if (s->stay < d->text.layers)
+	s->stay = fr_layers_that_stay(&s->model->desc, &s->model->weights, room);
+	if (s->stay < layers)
 		snprintf(s->streamed, sizeof s->streamed,
 			 "weights %s, memory for them %s: %d of %d decoder layers stay in it, the others are read from "
 			 "disk for every token, those of the encoders for every image",
-			 fr_size_text(s->needs.weights.mapped, all, sizeof all),
-			 fr_size_text(room, cache, sizeof cache), s->stay, d->text.layers);
+			 fr_size_text(n->weights.mapped, all, sizeof all), fr_size_text(room, cache, sizeof cache),
+			 s->stay, layers);
+}
+
+int fr_layers_that_stay_now(const struct fr_session *s)
+{
+	size_t left, total;
+
+	s->dev->ops->room(s->dev, &left, &total);
+	return fr_layers_that_stay(&s->model->desc, &s->model->weights, room_for_mapped(left, total, 0));
 }
 
 int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err)

@@ -244,6 +244,8 @@ static void forward(struct fr_session *s, struct fr_text_call *c)
 	c->kv = &s->kv;
 	c->tap = s->tap;
 	c->stream = s->stream;
+	if (s->stay < s->model->desc.text.layers)
+		fr_stream_settle(s->stream, fr_layers_that_stay_now(s));
 	fr_text_forward(&s->net, s->dev, &s->tb, c);
 }
 

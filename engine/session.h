@@ -31,7 +31,8 @@ struct fr_session {
 	int together;              /* images that are seen and prefilled in one call, at most */
 	int ahead;                 /* pictures that are decoded while the device works */
 	int device_layers;         /* decoder layers whose weights lie in the device's memory */
-	int stay;                  /* decoder layers that stay in the page cache where weights are mapped and not all do */
+	int stay;                  /* decoder layers that stay in the page cache, as it was at the start: fewer than all
+				      only where weights are mapped */
 	struct fr_stream *stream;  /* of the others; NULL: all stay */
 	char streamed[256];        /* the sentence about it, or "" */
 	float *pixels, *images;    /* device: [together, 3, S, S], [together * n_image, dim] */
@@ -94,7 +95,9 @@ int fr_session_logits(struct fr_session *s, int first, int n, float *logits, str
  * has not enough. */
 int fr_read_options(struct fr_session *s, struct fr_error *err);
 int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err);
-/* The same for a report: s is zeroed, gets the device and the layout and is freed by fr_session_close; a device too small
+/* Once a session whose weights do not all stay in memory has taken its own: how many decoder layers do by now. */
+int fr_layers_that_stay_now(const struct fr_session *s);
+/* The layout for a report: s is zeroed, gets the device and the layout and is freed by fr_session_close; a device too small
  * is no error but says so in *fits. */
 int fr_session_preview(struct fr_session *s, const struct fr_model *model, const struct fr_session_opts *opts,
 		       struct fr_error *fits, struct fr_error *err);

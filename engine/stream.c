@@ -173,6 +173,11 @@ void fr_stream_close(struct fr_stream *s)
 	free(s);
 }
 
+void fr_stream_settle(struct fr_stream *s, int stay)
+{
+	s->stay = stay;
+}
+
 void fr_stream_layer(struct fr_stream *s, int i)
 {
 	const int layers = s ? s->d->text.layers : 0;

@@ -22,6 +22,8 @@ struct fr_stream;
 int fr_stream_open(const struct fr_model_desc *d, const struct fr_weights *w, int stay, struct fr_stream **out,
 		   struct fr_error *err);
 void fr_stream_close(struct fr_stream *s); /* s may be NULL */
+/* Between passes: from here on those from `stay` on. Memory is not what it was an hour ago. */
+void fr_stream_settle(struct fr_stream *s, int stay);
 /* Before decoder layer i is computed; after the last one with i = the number of layers. s NULL: all stay. */
 void fr_stream_layer(struct fr_stream *s, int i);
 /* Before (1) and after (0) images are seen. */

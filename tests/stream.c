@@ -80,6 +80,55 @@ static void prepare(struct fr_session *s)
 		test_fail("exact/stream/open", "%s", err.text);
 }
 
+#define PASSES 6
+
+/* A picture's prefill and steps of one token; with `settles` other layers stay in each pass. logits [PASSES, vocab]. */
+static int trace(const struct fr_model *m, const struct feed *f, int settles, float *logits, struct fr_error *err)
+{
+	const struct fr_session_opts o = {.backend = "cpu", .threads = 2, .max_tokens = 16, .sampler = {.top_p = 1}};
+	const int vocab = m->desc.text.vocab, layers = m->desc.text.layers;
+	struct fr_session *s;
+	int rc;
+
+	FR_TRY(fr_session_new(m, &o, &s, err));
+	if (settles)
+		prepare(s);
+	const struct fr_picture *pic = fr_intake_at(s->intake, 0);
+	fr_picture_read(fr_intake_at(s->intake, 0), &m->desc.image, s->o.max_pixels, f->bytes[0], f->size[0]);
+	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .to = s->n_prompt, .n_logits = 1};
+	rc = fr_session_see(s, &pic, 1, err);
+	for (int i = 0; i < PASSES && rc == 0; i++) {
+		if (settles)
+			fr_stream_settle(s->stream, (2 * i + 1) % (layers + 1));
+		if (i > 0) {
+			s->ids[0] = s->picked[0];
+			s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + i - 1};
+		}
+		rc = i ? fr_session_step(s, 1, err) : fr_session_prefill(s, &p, err);
+		if (rc == 0)
+			rc = fr_session_logits(s, 0, 1, logits + (size_t)i * (size_t)vocab, err);
+	}
+	fr_session_free(s);
+	return rc;
+}
+
+static void check_settling(const char *name, const struct fr_model *m, const struct feed *f)
+{
+	const size_t n = PASSES * (size_t)m->desc.text.vocab;
+	float *plain = calloc(2 * n, sizeof *plain);
+	char label[96];
+	struct fr_error err = {FR_E_MEMORY, "no memory"};
+
+	snprintf(label, sizeof label, "exact/stream/%s/ever-others-stay", name);
+	staying = 0;
+	if (!plain || trace(m, f, 0, plain, &err) || trace(m, f, 1, plain + n, &err))
+		test_fail(label, "%s", err.text);
+	else
+		CHECK(label, memcmp(plain, plain + n, n * sizeof *plain) == 0 && plain[0] != plain[n - 1],
+		      "other logits");
+	free(plain);
+}
+
 static void run_model(const char *name, struct feed *f)
 {
 	struct fr_session_opts o = {.backend = "cpu", .threads = 2, .batch = 2, .sampler = {.top_p = 1}};
@@ -102,6 +151,7 @@ static void run_model(const char *name, struct feed *f)
 			snprintf(label, sizeof label, "exact/stream/%s/%d-stay", name, staying);
 			compare(model, label, o, NULL, f, want);
 		}
+		check_settling(name, model, f);
 	}
 	fr_model_free(model);
 }
