@@ -102,6 +102,8 @@ static int dump(struct cli *c, const struct fr_model *model, const struct buf *i
 	opts.max_tokens = steps > 0 ? steps : 1; /* a session has room for one token at least */
 	if (fr_session_new(model, &opts, &session, &err))
 		return complain_error(&err);
+	if (*fr_session_streamed(session) && !c->v.quiet)
+		say("%s", fr_session_streamed(session));
 	if (fr_dump(session, &o, c->v.output, &err)) {
 		const int of_image = err.code == FR_E_FORMAT || err.code == FR_E_DAMAGED || err.code == FR_E_LIMIT;
 		code = of_image ? complain(EXIT_SOME_FAILED, "%s: %s", c->path[0], err.text) : complain_error(&err);
