@@ -7,7 +7,7 @@
 /* Exit codes of the contract. SIGNALLED + signal number: ended by SIGINT (130) or SIGTERM (143). */
 enum { EXIT_DONE = 0, EXIT_SOME_FAILED = 1, EXIT_USAGE = 2, EXIT_CANNOT = 3, EXIT_FAKE = 10, EXIT_SIGNALLED = 128 };
 
-/* ---- options.c: one table, from which the parser, the help, the man page and the completion are made ---- */
+/* ---- options_table.c: one table, from which the parser, the help, the man page and the completion are made ---- */
 enum {
 	C_CHECK = 1,
 	C_INFO = 2,

@@ -11,7 +11,8 @@ const struct command commands[] = {
 	 cmd_check},
 	{"info", C_INFO, "info [options] MODEL", "what a model is and what memory it needs, before anything is loaded",
 	 "Shapes, number formats, tensor names found, template, tokens, image preprocessing, and the memory that a run "
-	 "with these options takes.",
+	 "with these options takes. Of a model whose parts are not all there, what is missing, where it was looked for and "
+	 "what the others say (exit 3).",
 	 cmd_info},
 	{"tokenize", C_TOKENIZE, "tokenize [options] MODEL [TEXT|-]", "text to ids and pieces, or ids to text",
 	 "Without TEXT, or with -, stdin is taken byte for byte. With -m the MODEL argument is left out. Only the "
