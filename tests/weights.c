@@ -73,6 +73,12 @@ static void test_map(void)
 	CHECK("exact/a directory is refused",
 	      fr_map_open(files_dir("dir"), &empty, &n, &err) == -1 && strstr(err.text, "got a directory"), "%s",
 	      err.text);
+	CHECK("exact/a pointer of Git LFS is refused as such, and not left mapped",
+	      fr_map_open(
+		      files_text("pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n"),
+		      &empty, &n, &err) == -1 &&
+		      strstr(err.text, "git lfs pull") && !empty && n == 0,
+	      "%s", err.text);
 	fifo = files_path("fifo");
 	mkfifo(fifo, 0600);
 	CHECK("exact/a FIFO is refused, not waited for",

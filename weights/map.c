@@ -108,6 +108,20 @@ static int map_fd(int fd, const char *path, const uint8_t **bytes, size_t *size,
 	return 0;
 }
 
+/* What `git clone` leaves where git-lfs is not installed. It is text, so every reader would say something else of it.
+ */
+static int refuse_pointer(const char *path, const uint8_t *bytes, size_t size, struct fr_error *err)
+{
+	static const char head[] = "version https://git-lfs.github.com/spec/";
+
+	if (size < sizeof head || memcmp(bytes, head, sizeof head - 1) != 0)
+		return 0;
+	return fr_fail(err, FR_E_IO,
+		       "%s: a pointer of Git LFS (%zu bytes), not the file itself: install git-lfs and run `git lfs "
+		       "pull` there",
+		       path, size);
+}
+
 int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err)
 {
 	/* O_NONBLOCK: a FIFO is refused, not waited for; it means nothing for regular files. */
@@ -120,6 +134,12 @@ int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr
 		return fr_fail(err, FR_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
 	rc = map_fd(fd, path, bytes, size, err);
 	close(fd);
+	if (rc == 0 && refuse_pointer(path, *bytes, *size, err) != 0) {
+		fr_map_close(*bytes, *size);
+		*bytes = NULL;
+		*size = 0;
+		rc = -1;
+	}
 	return rc;
 }
 

@@ -34,8 +34,9 @@ int fr_source_file(struct fr_source *src, const char *name, const uint8_t **byte
 /* How many members end in suffix (".safetensors"), hidden ones left out; the first in byte order goes into
  * first [size], "" if none. */
 int fr_source_count(struct fr_source *src, const char *suffix, char *first, size_t size);
-/* Maps any file read-only; an empty file gives size 0 and bytes non-NULL. The mapping is registered so that a SIGBUS
- * in it can be named: fr_map_at() is async-signal-safe and returns the path of the mapping that holds addr, or NULL. */
+/* Maps any file read-only; an empty file gives size 0 and bytes non-NULL; a pointer of Git LFS in place of the file is
+ * refused as such. The mapping is registered so that a SIGBUS in it can be named: fr_map_at() is async-signal-safe and
+ * returns the path of the mapping that holds addr, or NULL. */
 int fr_map_open(const char *path, const uint8_t **bytes, size_t *size, struct fr_error *err);
 void fr_map_close(const uint8_t *bytes, size_t size);
 /* Starts reading these bytes of a mapping, and only these, without waiting. A hint: nothing is said when it fails. */
