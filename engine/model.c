@@ -121,17 +121,6 @@ static int hash_model(struct fr_model *m, struct fr_error *err)
 	return 0;
 }
 
-/* Messages of the readers name the file inside the model; people have several models. */
-static void name_model(const char *path, struct fr_error *err)
-{
-	struct fr_error inner;
-
-	if (!err || err->code != FR_E_MODEL || strstr(err->text, path))
-		return;
-	inner = *err;
-	fr_fail(err, inner.code, "%s: %s", path, inner.text);
-}
-
 /* Parts and description. Nobody shall fetch a CLIP for a model that would be refused with it: of an incomplete one the
  * description is read as far as it goes, and what is wrong before the missing parts matter (they come after the fusion)
  * is said first. */
@@ -158,7 +147,7 @@ int fr_model_load(const struct fr_model_opts *opts, struct fr_model **out, struc
 	if (describe(m, opts, err) || fr_bind(&m->desc, m->parts.store, &m->weights, err) ||
 	    fr_tokenizer_open(fr_parts_text(&m->parts), &m->tok, err) || fr_model_find_pieces(m, err) ||
 	    hash_model(m, err)) {
-		name_model(opts->path, err);
+		fr_say_where(-1, opts->path, err); /* people have several models */
 		fr_model_free(m);
 		return -1;
 	}

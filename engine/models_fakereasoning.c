@@ -30,7 +30,7 @@ static int read_size(const struct fr_checkpoint *c, const char *branch, const ch
 	char text[256];
 
 	if (!t)
-		return fr_fail(err, FR_E_MODEL, "tensor %s is missing",
+		return fr_fail(err, FR_E_MODEL, "%stensor %s is missing", branch ? "DINOv2: " : "",
 			       fr_role_names(c->store, branch, role, 0, text, sizeof text));
 	if (t->ndim != ndim || t->shape[axis] < 1 || t->shape[axis] > FR_MAX_DIM)
 		return fr_fail(err, FR_E_MODEL, "tensor %s in %s: expected %d dimensions, each of 1 to %d, got %s",
@@ -63,6 +63,20 @@ static int read_fusion(const struct fr_checkpoint *c, struct fr_model_desc *d, s
 			      err);
 }
 
+/* The checkpoint was trained with encoders of one width; another CLIP or DINOv2 is told by what its projector reads. */
+static int check_width(const struct fr_checkpoint *c, const char *what, const struct fr_vit_desc *v,
+		       struct fr_error *err)
+{
+	const struct fr_tensor *t = fr_role_find(c->store, v->role, "projector.1.w", 0);
+	char width[32];
+
+	if (!t || t->ndim != 2 || t->shape[1] == v->dim) /* missing: the binder's to say */
+		return 0;
+	snprintf(width, sizeof width, "%lld", (long long)t->shape[1]);
+	return fr_fail(err, FR_E_MODEL, "%s: expected one of width %s, which %s reads, got %d", what, width, t->name,
+		       v->dim);
+}
+
 /* The vision encoder's own config.json: of a whole CLIP, or of its vision half alone. */
 static int read_clip(const struct fr_checkpoint *c, struct fr_vit_desc *v, struct fr_error *err)
 {
@@ -89,6 +103,7 @@ static int read_clip(const struct fr_checkpoint *c, struct fr_vit_desc *v, struc
 			       top.file, feature);
 	if (!fr_json_get(top, "mm_vision_select_layer"))
 		return fr_fail(err, FR_E_MODEL, "%s: mm_vision_select_layer is missing", top.file);
+	FR_TRY(check_width(c, "CLIP", v, err));
 	return fr_read_run(top, "mm_vision_select_layer", -2, v, err);
 }
 
@@ -117,7 +132,8 @@ static int read_dino(const struct fr_checkpoint *c, int heads, int image, struct
 			       "DINOv2: tensor pos_embed: expected one row and those of a square, got %d rows", rows);
 	v->layers = v->run = fr_role_layers(c->store, "dino", "vit.layer.ln1.w");
 	if (v->layers == 0)
-		return fr_fail(err, FR_E_MODEL, "tensor blocks.0.norm1.weight is missing");
+		return fr_fail(err, FR_E_MODEL, "DINOv2: tensor blocks.0.norm1.weight is missing");
+	FR_TRY(check_width(c, "DINOv2", v, err));
 	return fr_check_heads("DINOv2", v->dim, v->heads, v->dim % v->heads ? 0 : v->dim / v->heads, err);
 }
 

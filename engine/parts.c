@@ -325,15 +325,30 @@ int fr_parts_check(const struct fr_parts *p, struct fr_error *err)
 
 /* ---- opening ---- */
 
-/* Stores name the file inside their directory; a model has several directories. */
-static int say_where(int rc, const char *where, struct fr_error *err)
+/* Is path in text, as a whole? A directory may be called "model". */
+static int names(const char *text, const char *path)
 {
-	struct fr_error inner;
+	const size_t n = strlen(path);
 
-	if (rc == 0 || !err || err->code != FR_E_MODEL || strstr(err->text, where))
+	for (const char *at = text; n && (at = strstr(at, path)) != NULL; at++)
+		if ((at == text || at[-1] == ' ') && (at[n] == ':' || at[n] == '/'))
+			return 1;
+	return 0;
+}
+
+/* Stores name the file inside their directory; a model has several directories. */
+int fr_say_where(int rc, const char *where, struct fr_error *err)
+{
+	const char *slash = strrchr(where, '/'), *file = slash ? slash + 1 : where;
+	struct fr_error inner;
+	size_t twice = strlen(file);
+
+	if (rc == 0 || !err || err->code != FR_E_MODEL || names(err->text, where))
 		return rc;
 	inner = *err;
-	return fr_fail(err, inner.code, "%s: %s", where, inner.text);
+	if (!twice || strncmp(inner.text, file, twice) != 0 || strncmp(inner.text + twice, ": ", 2) != 0)
+		return fr_fail(err, inner.code, "%s: %s", where, inner.text);
+	return fr_fail(err, inner.code, "%s%s", where, inner.text + twice);
 }
 
 int fr_parts_open_stores(struct fr_parts *p, struct fr_error *err)
@@ -346,16 +361,17 @@ int fr_parts_open_stores(struct fr_parts *p, struct fr_error *err)
 	if (!lora)
 		FR_TRY(fr_store_open(p->src, &p->store[FR_FROM_MODEL], err));
 	if (p->base)
-		FR_TRY(say_where(fr_store_open(p->base, &p->store[FR_FROM_MODEL], err), fr_source_path(p->base), err));
+		FR_TRY(fr_say_where(fr_store_open(p->base, &p->store[FR_FROM_MODEL], err), fr_source_path(p->base),
+				    err));
 	if (lora) {
 		FR_TRY(fr_store_open_named(p->src, adapter, 2, &p->store[FR_FROM_ADAPTER], err));
 		FR_TRY(fr_store_open_named(p->src, trained, 2, &p->store[FR_FROM_TRAINED], err));
 	}
 	if (p->tower)
-		FR_TRY(say_where(fr_store_open(p->tower, &p->store[FR_FROM_TOWER], err), fr_source_path(p->tower),
-				 err));
+		FR_TRY(fr_say_where(fr_store_open(p->tower, &p->store[FR_FROM_TOWER], err), fr_source_path(p->tower),
+				    err));
 	if (dino)
-		FR_TRY(say_where(fr_store_open_file(dino, &p->store[FR_FROM_DINO], err), dino, err));
+		FR_TRY(fr_say_where(fr_store_open_file(dino, &p->store[FR_FROM_DINO], err), dino, err));
 	return 0;
 }
 

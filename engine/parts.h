@@ -36,6 +36,8 @@ void fr_parts_close(struct fr_parts *p);
 const char *fr_extra_name(enum fr_extra_kind kind); /* "vision-tower" */
 /* "DINOv2 is missing, name its file with --dino: looked for ... in A, B" into buf. */
 void fr_extra_missing(const struct fr_extra *x, enum fr_extra_kind kind, char *buf, size_t size);
+/* Returns rc. A sentence of FR_E_MODEL that does not name the path where gets it in front, in place of its last part. */
+int fr_say_where(int rc, const char *where, struct fr_error *err);
 /* Where the tokenizer's files are. */
 struct fr_source *fr_parts_text(const struct fr_parts *p);
 /* The bytes of a file as fr_source_file gives them; 1 also where the model has no such part. */

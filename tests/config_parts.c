@@ -243,7 +243,7 @@ static const struct {
 	{"a CLIP of another width", FR_FILE_CLIP_CONFIG,
 	 "{\"model_type\":\"clip_vision_model\",\"hidden_size\":32,\"num_attention_heads\":1,\"image_size\":28,"
 	 "\"patch_size\":14}",
-	 "CLIP and DINOv2 differ in width: expected one mm_hidden_size, got 32 and 24"},
+	 "CLIP: expected one of width 24, which model.mm_projector.0.weight reads, got 32"},
 	{"a broken CLIP config", FR_FILE_CLIP_CONFIG, "{", "CLIP's config.json: expected one JSON object"},
 	{"another image size", FR_FILE_CLIP_PREPROCESSOR, "{\"size\":56,\"crop_size\":56}",
 	 "CLIP's preprocessor_config.json: crop_size: expected the encoder's image size 28, got 56"},

@@ -266,8 +266,34 @@ static void test_hash(void)
 	fr_model_free(found);
 }
 
+/* A directory's name may be a word of the sentence; a file is not named twice. */
+static void test_where(void)
+{
+	static const struct {
+		const char *where, *says, *expected;
+	} cases_[] = {
+		{"model", "config.json: model_type: expected clip", "model: config.json: model_type: expected clip"},
+		{"model", "a: the model, not this", "model: a: the model, not this"},
+		{"a/model", "a/model/config.json: cannot be opened", "a/model/config.json: cannot be opened"},
+		{"a/model", "--dino a/model: expected a file", "--dino a/model: expected a file"},
+		{"a/d.pth", "d.pth: data.pkl ends", "a/d.pth: data.pkl ends"},
+		{"a/d.pth", "d.pth2: data.pkl ends", "a/d.pth: d.pth2: data.pkl ends"},
+		{"a/", "tensor x is missing", "a/: tensor x is missing"},
+	};
+
+	for (size_t i = 0; i < sizeof cases_ / sizeof *cases_; i++) {
+		struct fr_error err;
+		char name[128];
+		int rc = fr_say_where(fr_fail(&err, FR_E_MODEL, "%s", cases_[i].says), cases_[i].where, &err);
+
+		snprintf(name, sizeof name, "exact/say where: %s in \"%s\"", cases_[i].where, cases_[i].says);
+		CHECK(name, rc == -1 && strcmp(err.text, cases_[i].expected) == 0, "\"%s\"", err.text);
+	}
+}
+
 int main(void)
 {
+	test_where();
 	test_places();
 	test_sentences();
 	test_other();

@@ -41,6 +41,8 @@ static void test_file(void)
 {
 	struct fr_store *st = NULL;
 	struct fr_error err;
+	const uint8_t *bytes;
+	size_t size;
 	int rc;
 
 	rc = fr_store_open_file(files_path("stores/adapter_model.safetensors"), &st, &err);
@@ -56,6 +58,13 @@ static void test_file(void)
 		fr_store_close(st);
 		CHECK("exact/store: closed", fr_map_at(data) == NULL, "still mapped");
 	}
+	rc = fr_map_open("tests/golden/torch/flat.bin", &bytes, &size, &err);
+	if (rc == 0)
+		rc = fr_store_open_file(files_put("stores/flat.bin.new", bytes, size), &st, &err);
+	CHECK("exact/store: torch's archive under any name", rc == 0 && st && fr_store_count(st) > 0, "rc %d, \"%s\"",
+	      rc, err.text);
+	fr_store_close(st);
+	fr_map_close(bytes, size);
 	rc = fr_store_open_file(files_path("stores/none.pth"), &st, &err);
 	CHECK("exact/store refused: no such file",
 	      rc == -1 && !st && err.code == FR_E_MODEL && strstr(err.text, "stores/none.pth: cannot be opened"),

@@ -566,7 +566,7 @@ static void test_other_formats(void)
 
 	tbuf_put(&z.file, legacy, sizeof legacy - 1);
 	check_refused("the format before torch 1.6", &z,
-		      "convert it where you trust it: python3 -c \"import torch; torch.save");
+		      "convert it in its folder, where you trust it: python3 -c \"import torch; f='x.bin'; torch.save");
 	z.file.n = 0;
 	for (int i = 0; i < 257; i++)
 		tbuf_put(&z.file, "", 1);

@@ -1,4 +1,5 @@
-/* All tensors of a checkpoint: one file, safetensors or torch.save, or shards with their index; and of a file by itself.
+/* All tensors of a checkpoint: one file, safetensors or torch.save, or shards with their index; and of a file by
+ * itself.
  *
  * The index is held to its word: each shard it names must be there, and each tensor must lie in the shard it says. A
  * tensor that the index leaves out is taken as the reference takes it, from the shard that has it. */
@@ -67,8 +68,8 @@ static int add_shard(struct fr_store *st, const char *file, struct fr_error *err
 
 static int parse_shard(struct shard *s, const uint8_t *bytes, size_t size, struct fr_error *err)
 {
-	return fr_torch_is_name(s->file) ? fr_torch_parse(bytes, size, s->file, &s->tensors, err)
-					 : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
+	return fr_torch_is(s->file, bytes, size) ? fr_torch_parse(bytes, size, s->file, &s->tensors, err)
+						 : fr_safetensors_parse(bytes, size, s->file, &s->tensors, err);
 }
 
 static int read_shard(struct fr_source *src, struct shard *s, struct fr_error *err)

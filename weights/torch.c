@@ -20,15 +20,16 @@ struct reader {
 	struct fr_tensors *out;
 };
 
-int fr_torch_is_name(const char *file)
+int fr_torch_is(const char *file, const uint8_t *bytes, size_t size)
 {
+	static const uint8_t zip[] = {'P', 'K', 3, 4}; /* as the length of a safetensors header, 67 MB at least */
 	static const char *const ends[] = {".bin", ".pth", ".pt"};
 	size_t n = strlen(file);
 
 	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
 		if (n >= strlen(ends[i]) && strcmp(file + n - strlen(ends[i]), ends[i]) == 0)
 			return 1;
-	return 0;
+	return size >= sizeof zip && memcmp(bytes, zip, sizeof zip) == 0;
 }
 
 /* No zip file: the two formats of torch before 1.6, or something else. */
@@ -42,10 +43,9 @@ static int fail_format(const uint8_t *bytes, size_t size, const char *file, stru
 	if (legacy || tar)
 		return fr_fail(
 			err, FR_E_MODEL,
-			"%s: %s, which cannot be read in place; convert it where you trust it: python3 -c \"import "
-			"torch; torch.save(torch.load('%.200s', map_location='cpu'), '%.200s.new')\"",
-			file, tar ? "the tar format of torch before 0.1.10" : "the format of torch before 1.6", file,
-			file);
+			"%s: %s, which cannot be read in place; convert it in its folder, where you trust it: python3 "
+			"-c \"import torch; f='%.200s'; torch.save(torch.load(f, map_location='cpu'), 'new-' + f)\"",
+			file, tar ? "the tar format of torch before 0.1.10" : "the format of torch before 1.6", file);
 	if (size < 4)
 		return fr_fail(err, FR_E_MODEL, "%s: expected a torch.save file, got %zu bytes", file, size);
 	return fr_fail(err, FR_E_MODEL,

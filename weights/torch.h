@@ -4,8 +4,9 @@
 
 #include "weights.h"
 
-/* Does the file's name end as torch's files do? */
-int fr_torch_is_name(const char *file);
+/* Does the file's name end as torch's files do (an old format is refused as such then), or is it a zip archive under
+ * any name? */
+int fr_torch_is(const char *file, const uint8_t *bytes, size_t size);
 /* As fr_safetensors_parse: bytes [size] and file stay the caller's and must outlive the views, which lie in bytes or,
  * where torch's view is in another order than its shape, in copies that out owns; tied tensors may share their data. The
  * file holds a dict of tensors, or one below its key "model" or "state_dict"; what else stands beside the tensors is left

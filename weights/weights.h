@@ -78,7 +78,7 @@ void fr_st_abandon(struct fr_st_writer *w);
 struct fr_store;
 /* Finds model.safetensors.index.json (every shard named there must be there and hold what the index says), else
  * model.safetensors, else pytorch_model.bin.index.json, else pytorch_model.bin, else a single *.safetensors. Files whose
- * names end in .bin, .pth or .pt are torch's (torch.h), all others safetensors. */
+ * names end in .bin, .pth or .pt, and zip archives, are torch's (torch.h), all others safetensors. */
 int fr_store_open(struct fr_source *src, struct fr_store **out, struct fr_error *err);
 /* The first of the names [n] that the source has. */
 int fr_store_open_named(struct fr_source *src, const char *const *names, size_t n, struct fr_store **out,
