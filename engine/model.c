@@ -5,6 +5,7 @@
  * fixed sample (all of them up to 4 KiB, else 4 windows of 256 bytes spread evenly, the first and last included). A
  * fine-tune moves every tensor, so it cannot keep the hash; a single edited weight can: `info --check` reads all. */
 #include "model.h"
+#include "../weights/json.h"
 
 #include <sha2.h>
 #include <stdlib.h>
@@ -64,16 +65,39 @@ static void hash_tensor(SHA2_CTX *c, const struct fr_tensor *t)
 }
 
 /* Each with what stands in for it where it is absent, as engine/models.c reads them. The first two are hashed for every
- * model, those after only where there are parts apart: the hash of a model in one directory has never held them. */
+ * model, those after only where there are parts apart: the hash of a model in one directory has never held them.
+ * A place is a path of this machine: the same weights in another folder are the same model. */
 static const struct {
 	enum fr_desc_file file, other;
-} hashed[] = {{FR_FILE_CONFIG, FR_FILE_CONFIG},
-	      {FR_FILE_PREPROCESSOR, FR_FILE_PROCESSOR},
-	      {FR_FILE_GENERATION, FR_FILE_GENERATION},
-	      {FR_FILE_CLIP_CONFIG, FR_FILE_CLIP_CONFIG},
-	      {FR_FILE_CLIP_PREPROCESSOR, FR_FILE_CLIP_PREPROCESSOR},
-	      {FR_FILE_ADAPTER, FR_FILE_ADAPTER}};
+	const char *place; /* where there are parts apart: left out, and the rest hashed as compact JSON */
+} hashed[] = {{FR_FILE_CONFIG, FR_FILE_CONFIG, "mm_vision_tower"},
+	      {FR_FILE_PREPROCESSOR, FR_FILE_PROCESSOR, NULL},
+	      {FR_FILE_GENERATION, FR_FILE_GENERATION, NULL},
+	      {FR_FILE_CLIP_CONFIG, FR_FILE_CLIP_CONFIG, NULL},
+	      {FR_FILE_CLIP_PREPROCESSOR, FR_FILE_CLIP_PREPROCESSOR, NULL},
+	      {FR_FILE_ADAPTER, FR_FILE_ADAPTER, "base_model_name_or_path"}};
 #define HASHED_ALWAYS 2
+
+static int hash_without(SHA2_CTX *c, const uint8_t *bytes, size_t size, const char *place, struct fr_error *err)
+{
+	cJSON *root = NULL;
+	char *text;
+	int rc = -1;
+
+	FR_TRY(fr_json_parse(bytes, size, "config.json", &root, err));
+	cJSON_DeleteItemFromObjectCaseSensitive(root, place);
+	cJSON_DeleteItemFromObjectCaseSensitive(root, "_name_or_path"); /* where transformers loaded it from */
+	text = cJSON_PrintUnformatted(root);
+	if (text) {
+		SHA256Update(c, (const uint8_t *)text, strlen(text));
+		rc = 0;
+	} else {
+		fr_fail(err, FR_E_MEMORY, "no memory to hash a file of %zu bytes", size);
+	}
+	cJSON_free(text);
+	cJSON_Delete(root);
+	return rc;
+}
 
 static int hash_files(SHA2_CTX *c, const struct fr_parts *p, struct fr_error *err)
 {
@@ -86,10 +110,12 @@ static int hash_files(SHA2_CTX *c, const struct fr_parts *p, struct fr_error *er
 
 		if (rc > 0)
 			rc = fr_parts_file(p, hashed[i].other, &bytes, &size, err);
+		if (rc == 0 && p->tower && hashed[i].place)
+			rc = hash_without(c, bytes, size, hashed[i].place, err);
+		else if (rc == 0)
+			SHA256Update(c, bytes, size);
 		if (rc < 0)
 			return -1;
-		if (rc == 0)
-			SHA256Update(c, bytes, size);
 		SHA256Update(c, (const uint8_t *)"", 1);
 	}
 	return 0;

@@ -234,9 +234,66 @@ static void copy_flipped(const char *from, const char *to)
 	fr_map_close(bytes, size);
 }
 
+#define AT ROOT "fr-merged-f16/"
+/* The golden's model with one string of its config.json replaced. */
+static const char *hash_of_edited(const char *top, const char *old, const char *new, struct fr_model **m)
+{
+	static const char *const links[][2] = {
+		{AT "model/model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors"},
+		{AT "model/model-00002-of-00002.safetensors", "model-00002-of-00002.safetensors"},
+		{AT "model/model.safetensors.index.json", "model.safetensors.index.json"},
+		{AT "model/tokenizer.model", "tokenizer.model"},
+		{AT "model/tokenizer_config.json", "tokenizer_config.json"},
+		{AT "model/special_tokens_map.json", "special_tokens_map.json"}};
+	const uint8_t *bytes;
+	struct fr_error err;
+	char text[4096], out[4200];
+	size_t size;
+	char *at;
+
+	link_case(top, links, sizeof links / sizeof *links);
+	if (fr_map_open(AT "model/config.json", &bytes, &size, &err) != 0)
+		return "config.json cannot be read";
+	snprintf(text, sizeof text, "%.*s", (int)size, (const char *)bytes);
+	fr_map_close(bytes, size);
+	at = strstr(text, old);
+	if (!at)
+		return "nothing to edit";
+	snprintf(out, sizeof out, "%.*s%s%s", (int)(at - text), text, new, at + strlen(old));
+	snprintf(text, sizeof text, "%s/config.json", top);
+	files_put(text, out, strlen(out));
+	if (fr_model_load(
+		    &(struct fr_model_opts){.path = files_path(top), .vision_tower = AT "clip", .dino = AT "dino.pth"},
+		    m, &err) != 0)
+		return "does not load";
+	return fr_model_hash(*m);
+}
+
+/* People put their own path there. */
+static void test_hash_of_config(void)
+{
+	struct fr_model *usual, *moved = NULL, *other = NULL;
+	struct fr_error err;
+	const char *a, *b;
+
+	if (case_load("fr-merged-f16", &usual, &err)) {
+		test_fail("exact/hash: a path in config.json", "%s", err.text);
+		return;
+	}
+	a = hash_of_edited("moved", "\"openai/clip-vit-large-patch14-336\"", "\"/here/clip\", \"_name_or_path\": \"x\"",
+			   &moved);
+	b = hash_of_edited("theta", "\"rope_theta\": 10000.0", "\"rope_theta\": 10001.0", &other);
+	CHECK("exact/hash: does not depend on the path that config.json names", strcmp(a, fr_model_hash(usual)) == 0,
+	      "%s, %s", a, fr_model_hash(usual));
+	CHECK("exact/hash: depends on the rest of config.json", strlen(b) == 64 && strcmp(b, fr_model_hash(usual)) != 0,
+	      "%s", b);
+	fr_model_free(usual);
+	fr_model_free(moved);
+	fr_model_free(other);
+}
+
 static void test_hash(void)
 {
-#define AT ROOT "fr-merged-f16/"
 	static const char *const links[][2] = {
 		{AT "model", "m"}, {AT "clip", NAME}, {AT "dino.pth", "dinov2_vitl14_pretrain.pth"}};
 	struct fr_model *named, *found, *other;
@@ -298,5 +355,6 @@ int main(void)
 	test_sentences();
 	test_other();
 	test_hash();
+	test_hash_of_config();
 	return test_done();
 }
