@@ -80,15 +80,14 @@ static void lower_by(const char *root, const struct hierarchy *h, const char *pa
 	if (text[0] < '0' || text[0] > '9') /* "max", or no such file */
 		return;
 	limit = strtoull(text, NULL, 10);
-	if (limit >= *total)
-		return;
 	snprintf(name, sizeof name, "%s%s/%s", h->mount, path, h->usage);
 	used = strtoull(read_text(root, name, text, sizeof text), NULL, 10);
 	snprintf(name, sizeof name, "%s%s/memory.stat", h->mount, path);
 	read_text(root, name, text, sizeof text);
 	files = number_after(text, h->file_pages[0]) + number_after(text, h->file_pages[1]);
 	used -= files < used ? files : used;
-	*total = limit;
+	if (limit < *total)
+		*total = limit;
 	if (limit - (used < limit ? used : limit) < *left)
 		*left = limit - (used < limit ? used : limit);
 }

@@ -85,6 +85,16 @@ int main(void)
 				"anon 1\nfile 524288000\ninactive_file 419430400\nactive_file 104857600\n"},
 			       {0}},
 	       824 * MIB, 1024 * MIB);
+	/* the group above allows more, but others have taken most of it: 1536 MiB, 1400 in use */
+	expect("siblings",
+	       (struct file[]){{"/proc/meminfo", meminfo},
+			       {"/proc/self/cgroup", "0::/user/shell\n"},
+			       {"/sys/fs/cgroup/user/shell/memory.max", "1073741824\n"},
+			       {"/sys/fs/cgroup/user/shell/memory.current", "104857600\n"},
+			       {"/sys/fs/cgroup/user/memory.max", "1610612736\n"},
+			       {"/sys/fs/cgroup/user/memory.current", "1468006400\n"},
+			       {0}},
+	       136 * MIB, 1024 * MIB);
 	expect("v1",
 	       (struct file[]){{"/proc/meminfo", meminfo},
 			       {"/proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/job/7\n1:cpu:/memory\n0::/\n"},
