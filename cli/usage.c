@@ -9,6 +9,8 @@ static const char *const examples[][2] = {
 	{"fr-run -m fakeVLM --verdict-only --json DIR", "a folder, one JSON line an image, no text"},
 	{"find . -name '*.jpg' -print0 | fr-run -m fakeVLM -0 --files-from - --csv -o out.csv",
 	 "a list of paths to CSV"},
+	{"fr-run -m FakeReasoning --vision-tower CLIP_DIR --dino DINO.pth photo.jpg",
+	 "the other model: reasoning, conclusion, P(fake)"},
 	{"fr-run info fakeVLM", "what the checkpoint is, and the memory it needs"},
 };
 #define N_EXAMPLES (sizeof examples / sizeof *examples)
@@ -90,7 +92,8 @@ void usage_short(FILE *out)
 
 static void put_overview(FILE *out)
 {
-	fputs("fr-run " FR_VERSION ": is this image real or synthetic? Runs FakeVLM on this machine.\n\nExamples\n",
+	fputs("fr-run " FR_VERSION ": is this image real or synthetic?\n"
+	      "Runs FakeVLM and FakeReasoning on this machine.\n\nExamples\n",
 	      out);
 	for (size_t i = 0; i < N_EXAMPLES; i++)
 		fprintf(out, "  %s\n      %s\n", examples[i][0], examples[i][1]);
@@ -181,9 +184,8 @@ void usage_man(FILE *out)
 		roff(out, commands[i].synopsis);
 		fputs("\n.br\n", out);
 	}
-	fputs(".SH DESCRIPTION\nRuns FakeVLM, a detector of synthetic images that explains its verdict, from its "
-	      "published "
-	      "weights on this machine.\n.SH COMMANDS\n",
+	fputs(".SH DESCRIPTION\nRuns FakeVLM and FakeReasoning, detectors of synthetic images that explain their "
+	      "verdict, from their published weights on this machine.\n.SH COMMANDS\n",
 	      out);
 	for (size_t i = 0; i < n_commands; i++) {
 		fprintf(out, ".TP\n\\fB%s\\fR\n", commands[i].name);

@@ -3,8 +3,7 @@
  *
  * The weights are made here (tests/wide.h), 1.4 GB in $B or the temporary folder, and gone when the test ends. The
  * golden holds 1024 values of each tap (tests/oracle/fakereasoning_wide.py). usage: e2e_wide [LEVEL...]: the levels
- * that this CPU has, of avx2 and avx512 (ref takes minutes); e2e_wide --make DIR SIDE: the checkpoint for pictures of
- * SIDE pixels. */
+ * that this CPU has, of avx2 and avx512 (ref takes minutes). */
 #include "wide_golden.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* a minute, for nothing that the small checkpoints do not show it */
