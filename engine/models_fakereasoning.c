@@ -171,6 +171,9 @@ static int check_options(struct fr_json top, enum fr_fit *fit, struct fr_error *
 	FR_TRY(fr_want_string(top, "mm_patch_merge_type", "flat", err));
 	FR_TRY(fr_want_flag(top, "mm_use_im_start_end", 0, "marks around the image are not in the prompt", err));
 	FR_TRY(fr_want_flag(top, "mm_use_im_patch_token", 0, "a token for image patches is not in the prompt", err));
+	FR_TRY(fr_want_flag(
+		top, "unfreeze_mm_vision_tower", 0,
+		"a CLIP that was trained too is taken from the checkpoint by LLaVA's code, which is not done", err));
 	FR_TRY(fr_want_flag(top, "s2", 0, "several scales of the image are not computed", err));
 	FR_TRY(fr_json_string(top, "image_aspect_ratio", &aspect, err));
 	if (strcmp(aspect, "pad") != 0 && strcmp(aspect, "square") != 0)

@@ -207,6 +207,12 @@ static int read_hints(struct fr_source *src, const struct fr_model_opts *opts, i
 		return rc < 0 ? -1 : 0;
 	FR_TRY(fr_family_find((struct fr_json){h->config, "config.json"}, &h->family, err));
 	h->lora = h->family->apart && lora == 0;
+	if (lora == 0 && !h->lora) /* transformers would load the base that it names, and the adapter over it */
+		return fr_fail(
+			err, FR_E_MODEL,
+			"adapter_config.json: expected none, since adapters over %s are not computed; merge it into "
+			"the weights, or take the file away if that was done",
+			h->family->name);
 	return 0;
 }
 

@@ -222,6 +222,8 @@ static const struct {
 	{"marks around the image", FR_FILE_CONFIG, MODEL(",\"mm_use_im_start_end\":true"),
 	 "mm_use_im_start_end is true"},
 	{"patch tokens", FR_FILE_CONFIG, MODEL(",\"mm_use_im_patch_token\":true"), "mm_use_im_patch_token is true"},
+	{"a CLIP of its own training", FR_FILE_CONFIG, MODEL(",\"unfreeze_mm_vision_tower\":true"),
+	 "config.json: unfreeze_mm_vision_tower is true: a CLIP that was trained too"},
 	{"several scales", FR_FILE_CONFIG, MODEL(",\"s2\":true"), "s2 is true"},
 	{"tiles", FR_FILE_CONFIG, MODEL(",\"image_aspect_ratio\":\"anyres\""),
 	 "image_aspect_ratio: expected \"pad\" or \"square\", got \"anyres\""},

@@ -98,7 +98,8 @@ static void test_sentences(void)
 {
 	char *const m = strdup(below("say", "m")), *const l = strdup(below("say", "l")),
 		    *const none = strdup(below("say", "none")), *const clip = strdup(below("say", "c")),
-		    *const empty = strdup(below("say", "e")), *const file = strdup(below("say", "d.pth"));
+		    *const empty = strdup(below("say", "e")), *const file = strdup(below("say", "d.pth")),
+		    *const a = strdup(below("say", "a"));
 	const struct {
 		const char *what;
 		struct fr_model_opts opts;
@@ -146,6 +147,10 @@ static void test_sentences(void)
 		 {.path = m, .vision_tower = clip, .dino = file, .base = clip},
 		 FR_E_USAGE,
 		 {"--base: the model ", "/m has no use for it: it is no LoRA checkpoint (adapter_config.json)", NULL}},
+		{"an adapter over another model",
+		 {.path = a},
+		 FR_E_MODEL,
+		 {"adapter_config.json: expected none", "FakeVLM", NULL}},
 		{"a DINOv2 for another model",
 		 {.path = "demo", .dino = file},
 		 FR_E_USAGE,
@@ -159,6 +164,8 @@ static void test_sentences(void)
 	make("say", "m/config.json", config);
 	make("say", "l/config.json", config);
 	make("say", "l/adapter_config.json", "{\"base_model_name_or_path\":\"some/base/\"}");
+	make("say", "a/config.json", "{\"architectures\":[\"LlavaForConditionalGeneration\"]}");
+	make("say", "a/adapter_config.json", "{}");
 	make("say", "c/config.json", "{}");
 	make("say", "e/pytorch_model.bin", "");
 	make("say", "d.pth", "");
@@ -175,7 +182,7 @@ static void test_sentences(void)
 		      "rc %d \"%s\"", rc, err.text);
 		fr_parts_close(&p);
 	}
-	free(m), free(l), free(none), free(clip), free(empty), free(file);
+	free(m), free(l), free(none), free(clip), free(empty), free(file), free(a);
 }
 
 /* The golden's CLIP, DINOv2 and model linked into a folder where each is found by itself. */
