@@ -2,10 +2,13 @@
  * serves best, and all running sequences are stepped together.
  *
  * One rule for all modes: prefill prompt + opening ("This image is"); the last row's logits at the two labels are the
- * score, of a model that reasons the direct one, whose reasoned score is read off its text (lanes.c). Where the greedy choice of every row before is the forced piece, greedy decoding goes on from there (opening
- * "own"); otherwise, and always when sampling or reasoning, the text starts at the prompt's last row ("forced" says what greedy
- * would not have written itself). So p_fake has the same bits with and without the text, alone and in a batch. An
- * image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It is
+ * score, of a model that reasons the direct one, whose reasoned score is read off its text (lanes.c). Where the greedy
+ * choice of every row before is the forced piece, greedy decoding goes on from there (opening "own"); otherwise, and
+ * always when sampling or reasoning, the text starts at the prompt's last row ("forced" says what greedy would not have
+ * written itself). So p_fake has the same bits with and without the text (of a model that reasons: p_fake_direct has),
+ * alone and in a batch.
+ *
+ * An image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It is
  * taken only if the ring, where results wait to leave in input order, can hold it; and nothing waits for a slow input
  * while there is something else to do. */
 #include "judge.h"
