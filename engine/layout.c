@@ -56,18 +56,13 @@ static int fill_defaults(struct fr_session *s, struct fr_error *err)
 static int count_positions(struct fr_session *s, struct fr_error *err)
 {
 	const struct fr_text_desc *t = &s->model->desc.text;
-	const int fixed = s->n_prompt + s->model->n_opening, most = s->model->desc.prompt.max_prompt;
+	const int fixed = s->n_prompt + s->model->n_opening;
 	const int64_t all = (int64_t)fixed + (s->o.verdict_only ? 0 : s->o.max_tokens);
 
 	if (fixed > t->max_pos)
 		return fr_fail(err, FR_E_USAGE,
 			       "the prompt takes %d positions with the image and the opening, the model has %d", fixed,
 			       t->max_pos);
-	if (most && s->n_prompt > most)
-		return fr_fail(err, FR_E_USAGE,
-			       "the prompt takes %d positions with the image, the model was trained on %d at most "
-			       "(tokenizer_model_max_length), where the authors' code cuts it off",
-			       s->n_prompt, most);
 	s->kv.max_pos = all < t->max_pos ? (int)all : t->max_pos;
 	return 0;
 }

@@ -66,7 +66,7 @@ static int check_length(const struct fr_model *m, int n, struct fr_error *err)
 	if (most && n > most)
 		return fr_fail(err, FR_E_USAGE,
 			       "the prompt takes %d positions with the image, expected at most the %d of the model's "
-			       "tokenizer",
+			       "tokenizer (tokenizer_model_max_length), where the authors' code cuts it off",
 			       n, most);
 	return 0;
 }
