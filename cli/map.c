@@ -15,6 +15,7 @@
 
 #define STEM 160	 /* bytes of the image's own name: the rest fits into 255 */
 #define PROBE (64 << 10) /* bytes that must find room before the work begins */
+#define TEMPS 100	 /* names that are tried */
 #define HEAD 2048	 /* of a map, where its texts stand */
 
 static int fail(const struct maps *m, const char *what, int number)
@@ -52,9 +53,24 @@ static int write_file(const struct maps *m, const char *name, const uint8_t *at,
 	return number;
 }
 
-int maps_open(struct maps *m, const char *dir)
+/* A name for what is being written that no other has: of a run that was killed something may have stayed, and in
+ * containers the next one has its process number. 0 or errno. */
+static int try_temp(struct maps *m)
 {
 	static const uint8_t probe[PROBE];
+	int number = EEXIST;
+
+	for (int k = 1; k <= TEMPS && number == EEXIST; k++) {
+		snprintf(m->temp, sizeof m->temp, ".%ld.%d.map.partial", (long)getpid(), k);
+		number = write_file(m, m->temp, probe, sizeof probe);
+	}
+	if (!number)
+		unlinkat(m->fd, m->temp, 0);
+	return number;
+}
+
+int maps_open(struct maps *m, const char *dir)
+{
 	int number;
 
 	*m = (struct maps){.dir = dir, .fd = -1};
@@ -66,12 +82,8 @@ int maps_open(struct maps *m, const char *dir)
 	m->fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (m->fd < 0)
 		return fail(m, "cannot be opened as a folder", errno);
-	snprintf(m->temp, sizeof m->temp, ".%ld.map.partial", (long)getpid());
-	number = write_file(m, m->temp, probe, sizeof probe);
-	if (number)
-		return fail(m, "no map can be written there", number);
-	unlinkat(m->fd, m->temp, 0);
-	return 0;
+	number = try_temp(m);
+	return number ? fail(m, "no map can be written there", number) : 0;
 }
 
 void maps_close(struct maps *m)

@@ -8,9 +8,9 @@
  * written itself). So p_fake has the same bits with and without the text (of a model that reasons: p_fake_direct has),
  * alone and in a batch.
  *
- * An image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It is
- * taken only if the ring, where results wait to leave in input order, can hold it; and nothing waits for a slow input
- * while there is something else to do. */
+ * An image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It
+ * is taken only if the ring, where results wait to leave in input order, can hold it; and nothing waits for a slow
+ * input while there is something else to do. */
 #include "judge.h"
 
 #include <stdlib.h>

@@ -308,6 +308,9 @@ has map/several/slash '"map":"many/' out
 is map/several/error-has-none 1 "$(grep no-such.png out | grep -c '"map":null')"
 code map/batch 0 -m demo -q --json --verdict-only --map batch -t 2 --batch 3 --isa ref tree
 diff -r many batch >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch or level change a map"
+mkdir left && sh -c 'touch left/.$$.1.map.partial && exec "$@"' sh "$run" -m demo -q --verdict-only --map left "$one" \
+	>out 2>err
+is map/left-over-of-a-killed-run "square-$short.map.png" "$(ls left)"
 cp "$png" first && code map/again 0 -m demo -q --verdict-only --map maps "$one" "$one"
 is map/again/one-file "square-$short.map.png" "$(ls -A maps)"
 cmp -s first "$png" && ok map/again/same-bytes || bad map/again/same-bytes ""
