@@ -1,6 +1,8 @@
 /* fr_model_info: what a model is and what a run needs, before anything is loaded; for people or as one JSON object.
  *
- * Tensors are shown in groups: names that differ only in their numbers, with one shape and dtype, are one line. */
+ * Tensors are shown in groups: names that differ only in their numbers, with one shape and dtype, are one line. A
+ * merged FakeReasoning holds three encoders that are not used; people are told how many tensors that are, programs
+ * which. */
 #include "info.h"
 
 #include <ctype.h>
@@ -33,13 +35,14 @@ static int same_kind(const struct fr_tensor *a, const struct fr_tensor *b)
 	       memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
 }
 
-static void group_tensor(struct fr_info *f, const struct fr_tensor *t)
+static void group_tensor(struct fr_info *f, enum fr_from from, const struct fr_tensor *t, int asked)
 {
 	char name[sizeof f->group->name];
 
 	name_group(t->name, name, sizeof name);
 	for (size_t i = 0; i < f->n_groups; i++)
-		if (same_kind(f->group[i].first, t) && strcmp(f->group[i].name, name) == 0) {
+		if (f->group[i].from == from && f->group[i].asked == asked && same_kind(f->group[i].first, t) &&
+		    strcmp(f->group[i].name, name) == 0) {
 			f->group[i].count++;
 			return;
 		}
@@ -47,18 +50,19 @@ static void group_tensor(struct fr_info *f, const struct fr_tensor *t)
 		f->beyond++;
 		return;
 	}
-	f->group[f->n_groups] = (struct fr_info_group){.first = t, .count = 1};
+	f->group[f->n_groups] = (struct fr_info_group){.first = t, .count = 1, .from = from, .asked = asked};
 	memcpy(f->group[f->n_groups++].name, name, sizeof name);
 }
 
-static void gather_store(struct fr_info *f, const struct fr_store *st)
+static void gather_store(struct fr_info *f, enum fr_from from)
 {
+	const struct fr_store *st = f->m->parts.store[from];
 	size_t copied;
 
 	for (size_t i = 0; i < fr_store_count(st); i++) {
 		const struct fr_tensor *tensor = fr_store_at(st, i);
 
-		group_tensor(f, tensor);
+		group_tensor(f, from, tensor, f->m->weights.asked[from][i]);
 		f->bytes += tensor->bytes;
 	}
 	f->n_copied += fr_store_copies(st, &copied);
@@ -74,7 +78,7 @@ static int gather(struct fr_info *f, struct fr_error *err)
 		return fr_fail(err, FR_E_MEMORY, "no memory for a table of %d kinds of tensors", FR_INFO_GROUPS);
 	for (int i = 0; i < FR_FROMS; i++)
 		if (f->m->parts.store[i])
-			gather_store(f, f->m->parts.store[i]);
+			gather_store(f, (enum fr_from)i);
 	f->n_copied += f->m->weights.n_copies;
 	f->copied += f->m->weights.copied_bytes;
 	f->kv_position = 2 * (size_t)t->layers * (size_t)t->kv_heads * (size_t)t->head_dim * (f->o->kv_f32 ? 4 : 2);

@@ -11,6 +11,8 @@ struct fr_info_group {
 	char name[160]; /* numbers between dots as N */
 	const struct fr_tensor *first;
 	size_t count;
+	enum fr_from from;
+	int asked; /* for the model; else left alone */
 };
 struct fr_info {
 	const struct fr_model *m;

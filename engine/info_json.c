@@ -197,6 +197,7 @@ static void add_memory(cJSON *root, const struct fr_info *f)
 
 static void add_tensors(cJSON *root, const struct fr_info *f)
 {
+	static const char *const stores[FR_FROMS] = {"model", "vision-tower", "dino", "trained", "adapter"};
 	cJSON *list = cJSON_AddArrayToObject(root, "tensors"), *o, *shape;
 
 	for (size_t i = 0; i < f->n_groups; i++) {
@@ -208,6 +209,8 @@ static void add_tensors(cJSON *root, const struct fr_info *f)
 		for (int d = 0; d < t->ndim; d++)
 			cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->shape[d]));
 		add_count(o, "count", f->group[i].count);
+		cJSON_AddStringToObject(o, "of", stores[f->group[i].from]);
+		cJSON_AddBoolToObject(o, "used", f->group[i].asked);
 	}
 }
 

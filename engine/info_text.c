@@ -112,18 +112,34 @@ static void print_image(const struct fr_image_desc *d, FILE *out)
 		(double)d->std[2]);
 }
 
+/* Files that are not the model's own have a heading. */
+static const char *const store_names[FR_FROMS] = {
+	[FR_FROM_TOWER] = "vision-tower",
+	[FR_FROM_DINO] = "dino",
+	[FR_FROM_TRAINED] = "trained beside the adapter",
+	[FR_FROM_ADAPTER] = "adapter",
+};
+
 static void print_tensors(const struct fr_info *f, FILE *out)
 {
+	enum fr_from from = FR_FROM_MODEL;
 	char shape[128];
 
+	fputs("tensors\n", out);
 	for (size_t i = 0; i < f->n_groups; i++) {
 		const struct fr_info_group *g = &f->group[i];
 		char times[32] = "";
+		if (!g->asked)
+			continue;
+		if (g->from != from)
+			fprintf(out, "tensors of %s\n", store_names[from = g->from]);
 		if (g->count > 1)
 			snprintf(times, sizeof times, "%zu x", g->count);
 		fprintf(out, "  %5s %-5s %-18s %s\n", times, fr_dtypes[g->first->dtype].name,
 			fr_shape_text(g->first->shape, g->first->ndim, shape, sizeof shape), g->name);
 	}
+	if (f->m->weights.unused)
+		fprintf(out, "and %zu that are not needed (--json names them)\n", f->m->weights.unused);
 	if (f->beyond)
 		fprintf(out, "  and %zu more tensors of other shapes or names\n", f->beyond);
 }
@@ -178,7 +194,8 @@ static void print_memory(const struct fr_info *f, FILE *out)
 	fprintf(out, "memory       weights %.1f MiB, used where they are mapped", (double)f->bytes / MIB);
 	if (f->n_copied)
 		fprintf(out,
-			"; copies of tensors that lie unaligned, in another order or are for another grid: %zu, %.1f MiB",
+			"; copies of tensors that lie unaligned, in another order or are for another grid: %zu, %.1f "
+			"MiB",
 			f->n_copied, (double)f->copied / MIB);
 	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
 		(double)f->kv_position / 1024);
@@ -210,7 +227,6 @@ void fr_info_text(const struct fr_info *f, FILE *out)
 	fprintf(out, "machine      %s\n", f->machine);
 	if (f->checked)
 		fputs("check        every weight is finite\n", out);
-	fputs("tensors\n", out);
 	print_tensors(f, out);
 }
 

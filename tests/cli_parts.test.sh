@@ -28,6 +28,12 @@ for line in "model        model, FakeReasoning (LLaVA-1.5 with CLIP, DINOv2 and 
 	"template     chat llava_v1" "pil-bicubic-pad56-"; do
 	has "info/found/$line" "$line" out
 done
+has info/found/dino-tensors "tensors of dino" out
+has info/found/unused "and 207 that are not needed (--json names them)" out
+grep -q text_model out && bad info/found/used-only "$(grep text_model out)" || ok info/found/used-only
+code info/found-json 0 info whole/model --json
+has info/found-json/used '{"name":"cls_token","dtype":"f32","shape":[1,1,40],"count":1,"of":"dino","used":true}' out
+has info/found-json/unused '{"name":"logit_scale","dtype":"f32","shape":[],"count":1,"of":"vision-tower","used":false}' out
 code info/lora 0 info "$lora/model" --base "$lora/base" --vision-tower "$lora/clip" --dino "$lora/dino.pth"
 has info/lora/base "base         from $lora/base" out
 has info/lora/adapter "adapter      LoRA of rank 4, scale 2.5, on q v up" out

@@ -77,8 +77,8 @@ static int fill(struct binder *b, const struct fr_tensor *t, int third, int thir
 
 static void mark(struct binder *b, enum fr_from from, const struct fr_tensor *t)
 {
-	if (t && b->seen[from])
-		b->seen[from][t - fr_store_at(b->from[from], 0)] = 1;
+	if (t)
+		b->out->asked[from][t - fr_store_at(b->from[from], 0)] = 1;
 }
 
 static int bind_one(struct binder *b, const struct part *p, const struct fr_name_row *row, int layer,
@@ -218,8 +218,8 @@ static int bind_all(struct binder *b)
 	b->need[FR_NEED_UNTIED] = !b->desc->text.tied;
 	for (int i = 0; i < FR_LORAS; i++)
 		b->need[FR_NEED_LORA + i] = b->desc->text.lora >> i & 1;
-	for (int i = FR_FROM_TRAINED; i <= FR_FROM_ADAPTER; i++)
-		if (b->from[i] && !(b->seen[i] = calloc(fr_store_count(b->from[i]) + 1, 1)))
+	for (int i = 0; i < FR_FROMS; i++)
+		if (b->from[i] && !(b->out->asked[i] = calloc(fr_store_count(b->from[i]) + 1, 1)))
 			return fr_fail(b->err, FR_E_MEMORY, "no memory to count %zu tensors",
 				       fr_store_count(b->from[i]));
 	for (int i = 0; i < b->desc->n_branch; i++)
@@ -238,8 +238,6 @@ int fr_bind(const struct fr_model_desc *desc, struct fr_store *const from[FR_FRO
 
 	memset(out, 0, sizeof *out);
 	rc = bind_all(&b);
-	for (int i = 0; i < FR_FROMS; i++)
-		free(b.seen[i]);
 	if (rc != 0) {
 		fr_weights_free(out);
 		return -1;
@@ -256,6 +254,8 @@ void fr_weights_free(struct fr_weights *w)
 	for (int i = 0; i < FR_MAX_BRANCHES; i++)
 		free(w->vit[i].layer);
 	free(w->layer);
+	for (int i = 0; i < FR_FROMS; i++)
+		free(w->asked[i]);
 	for (size_t i = 0; i < w->n_copies; i++)
 		free(w->copies[i]);
 	free(w->copies);

@@ -49,7 +49,8 @@ struct fr_weights {
 	struct fr_fusion_weights fusion;
 	struct fr_tensor embed, norm, lm_head; /* [vocab,dim], [dim], [vocab,dim] (= embed when tied) */
 	struct fr_text_layer_weights *layer;   /* [text.layers] */
-	size_t used, unused;		       /* tensors of the store that are and are not asked for */
+	size_t used, unused;		       /* tensors of the stores that are and are not asked for */
+	uint8_t *asked[FR_FROMS]; /* owned, [tensors of that store]: 1 where it is asked for; NULL: no store */
 	const char *origin; /* the places of the names table that fit: "hf-llava", "hf-llava-4.52", "llava" */
 	char dtype[8];	    /* of the matrices: "bf16", "f16", "f32", or "mixed" */
 	void **copies;	    /* owned: tensors whose data is not aligned to its items */

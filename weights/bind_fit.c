@@ -111,12 +111,13 @@ int fr_bind_report(struct binder *b)
 
 int fr_bind_used_up(struct binder *b)
 {
-	for (int i = 0; i < FR_FROMS; i++) {
-		size_t n = b->seen[i] ? fr_store_count(b->from[i]) : 0, left = 0, used = 0;
+	for (int i = FR_FROM_TRAINED; i <= FR_FROM_ADAPTER; i++) {
+		const uint8_t *asked = b->out->asked[i];
+		size_t n = asked ? fr_store_count(b->from[i]) : 0, left = 0, used = 0;
 		char names[700] = "";
 
 		for (size_t k = 0; k < n; k++) {
-			if (b->seen[i][k] || left++ >= SHOWN || used >= sizeof names)
+			if (asked[k] || left++ >= SHOWN || used >= sizeof names)
 				continue;
 			used += (size_t)snprintf(names + used, sizeof names - used, "%s%.120s", used ? ", " : "",
 						 fr_store_at(b->from[i], k)->name);

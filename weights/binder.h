@@ -19,7 +19,6 @@ struct binder {
 	struct fr_weights *out;
 	struct fr_error *err;
 	int need[FR_NEEDS];
-	uint8_t *seen[FR_FROMS]; /* [tensors of the store]: asked for; owned; of the stores that must be used up */
 	size_t asked, misfits, misshaped;
 	char report[760];
 	size_t reported;
