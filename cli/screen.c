@@ -266,7 +266,7 @@ static void put_remarks(struct screen *s, const struct fr_result *r)
 	else if (screen_disagrees(r->verdict, r->text_verdict))
 		remark(s, YELLOW, "note: the text says %s, the score says %s", fr_verdict_name(r->text_verdict),
 		       fr_verdict_name(r->verdict));
-	else if (r->text_verdict == FR_UNPARSED)
+	else if (r->text_verdict == FR_UNPARSED && r->has_score) /* without a score a warning says why */
 		remark(s, YELLOW, "note: the text names no verdict");
 	if (r->stop && strcmp(r->stop, "length") == 0)
 		remark(s, DIM, "(the text ends at its limit of %d tokens)", r->generated_tokens);

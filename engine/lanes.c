@@ -22,7 +22,7 @@ static void conclude(const struct fr_session *s, struct fr_result *r)
 	}
 	if (!r->has_score && r->n_warnings < FR_MAX_WARNINGS)
 		r->warnings[r->n_warnings++] = "the text did not reach its conclusion, so there is no P(fake); "
-					       "p_fake_direct is the score before any reasoning";
+					       "the score before any reasoning (p_fake_direct) does not take its place";
 }
 
 static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)

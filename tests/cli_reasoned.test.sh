@@ -88,6 +88,7 @@ is human/no-tags 0 "$(grep -c '<' out)"
 code human/none 0 $none --max-tokens 4 ./*.png
 has human/none/head "wide.png     NO VERDICT  P(fake) unknown, before reasoning 0.60" out
 has human/none/warning "    warning: the text did not reach its conclusion" out
+is human/none/once 0 "$(grep -c 'names no verdict' out)"
 has human/none/table "wide.png    NO VERDICT        -  " out
 has human/none/summary "0 fake, 0 real, $n without a score, $n without a verdict in the text" err
 code human/verdict-only 0 $all -q --verdict-only $one
