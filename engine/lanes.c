@@ -8,8 +8,8 @@
 #include "judge.h"
 #include "numbers.h"
 
-/* What is read off a text that has ended. */
-static void conclude(const struct fr_session *s, struct fr_result *r)
+/* What is read off a text that has ended. due: it reached its conclusion, but could not be fed to its last token. */
+static void conclude(const struct fr_session *s, struct fr_result *r, int due)
 {
 	const struct fr_prompt_desc *p = &s->model->desc.prompt;
 
@@ -21,8 +21,12 @@ static void conclude(const struct fr_session *s, struct fr_result *r)
 		r->n_attributes = FR_ATTRIBUTES;
 	}
 	if (!r->has_score && r->n_warnings < FR_MAX_WARNINGS)
-		r->warnings[r->n_warnings++] = "the text did not reach its conclusion, so there is no P(fake); "
-					       "the score before any reasoning (p_fake_direct) does not take its place";
+		r->warnings[r->n_warnings++] =
+			due ? "the text reached its conclusion at the model's last position, so there is no P(fake); "
+			      "the "
+			      "score before any reasoning (p_fake_direct) does not take its place"
+			    : "the text did not reach its conclusion, so there is no P(fake); the score before any "
+			      "reasoning (p_fake_direct) does not take its place";
 }
 
 static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)
@@ -32,7 +36,7 @@ static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)
 	rec->r.text_len += fr_detok_end(&l->detok, rec->text + rec->r.text_len);
 	rec->text[rec->r.text_len] = 0;
 	rec->r.stop = stop;
-	conclude(run->s, &rec->r);
+	conclude(run->s, &rec->r, l->due);
 	rec->done = 1;
 	l->rec = NULL;
 	run->active--;

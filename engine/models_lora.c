@@ -15,6 +15,7 @@ static const char *const not_computed[] = {
 	"fan_in_fan_out",      "lora_bias",	    "modules_to_save",
 	"rank_pattern",	       "alpha_pattern",	    "exclude_modules",
 	"layers_to_transform", "target_parameters", "trainable_token_indices",
+	"layer_replication",   "arrow_config",	    "alora_invocation_tokens",
 };
 
 static int is_set(const cJSON *v)

@@ -265,6 +265,8 @@ static const struct {
 	{"alphas by name", FR_FILE_ADAPTER, ADAPTER(",\"alpha_pattern\":{\"q_proj\":2}"), "alpha_pattern is set"},
 	{"transposed weights", FR_FILE_ADAPTER, ADAPTER(",\"fan_in_fan_out\":true"), "fan_in_fan_out is set"},
 	{"some layers", FR_FILE_ADAPTER, ADAPTER(",\"layers_to_transform\":[0]"), "layers_to_transform is set"},
+	{"a decoder of repeated layers", FR_FILE_ADAPTER, ADAPTER(",\"layer_replication\":[[0,1],[0,1]]"),
+	 "layer_replication is set"},
 	{"a base that was changed", FR_FILE_ADAPTER, ADAPTER(",\"init_lora_weights\":\"pissa\""),
 	 "init_lora_weights: expected \"gaussian\", got \"pissa\""},
 };

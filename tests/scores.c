@@ -208,6 +208,8 @@ static void check_limits(struct fr_model *m, struct feed *f)
 		    "This image is fake");
 	TRIGGER(m, "\u2581is", "\u2581fake");
 	check_limit(m, f, "exact/scores/limit: no position left after the trigger", 64, 0, 0, "This image is fake");
+	CHECK("exact/scores/limit: no position left is said", strstr(f->out[0].warning, "at the model's last position"),
+	      "'%s'", f->out[0].warning);
 	m->desc.text.max_pos = max_pos;
 }
 
