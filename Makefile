@@ -71,6 +71,7 @@ all: fr-run libfr-run.a
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx2*.c)): ARCH := -mavx2 -mfma -mf16c
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512*.c)): \
 	ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
+$(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512bf16*.c)): ARCH += -mavx512bf16
 # No fuzzer comes to the levels, and clang takes minutes for them with its sanitizers.
 ifneq ($(findstring fuzzer,$(SAN)),)
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx*.c)): override SAN :=

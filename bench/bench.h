@@ -10,7 +10,7 @@ struct fr_bench_opts {
 	const char *backend;	/* "auto", "cpu", "cuda"; NULL: auto, which is cpu for peak and kernels */
 	const char *isa;	/* NULL: the best */
 	int threads;		/* 0: all */
-	int precise, no_cublas; /* of cuda: as in struct fr_dev_opts */
+	int precise, no_cublas; /* as in struct fr_dev_opts */
 	const char *filter;	/* fnmatch over the names of the rows; NULL: all */
 	int json;		/* one object per line instead of the table */
 	double seconds;		/* per row; 0: 1 */

@@ -125,6 +125,15 @@ struct result {
 	int cold; /* what it read came from memory, not from a cache */
 };
 
+/* The peak of what the case is made of: pairs of bf16 where the device multiplies in pairs. */
+static double peak_of(const struct bench *b, const struct fr_check_case *c)
+{
+	int product = c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH;
+	double pairs = product && c->dtype == FR_BF16 && c->phase == FR_PREFILL ? fr_cpu_peak_pairs(b->dev) : 0;
+
+	return pairs > 0 ? pairs : fr_cpu_peak_fma(b->dev);
+}
+
 static void measure(struct bench *b, const struct copies *set, struct result *r)
 {
 	double until, t;
@@ -133,7 +142,7 @@ static void measure(struct bench *b, const struct copies *set, struct result *r)
 	fr_check_call(&set->run[0]); /* pages and scratch memory are touched once before it counts */
 	until = fr_bench_now() + b->seconds;
 	do {
-		fr_sample(&r->fma, fr_cpu_peak_fma(b->dev));
+		fr_sample(&r->fma, peak_of(b, &set->ck[0]->c));
 		fr_sample(&r->read, fr_cpu_peak_read(b->dev, b->memory + b->at, READ_BURST));
 		b->at = (b->at + READ_BURST) % READ_BYTES;
 		for (int i = 0; i < 4; i++) {
@@ -204,7 +213,8 @@ static int bench_row(struct bench *b, const struct fr_check_case *c, const char 
 
 int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
-	struct fr_dev_opts dev_opts = {.backend = "cpu", .isa = opts->isa, .threads = opts->threads};
+	struct fr_dev_opts dev_opts = {
+		.backend = "cpu", .isa = opts->isa, .threads = opts->threads, .precise = opts->precise};
 	struct bench b = {.out = out, .json = opts->json, .seconds = opts->seconds > 0 ? opts->seconds : 1};
 	char name[160], machine[256];
 	int rc = 0, shown = 0;

@@ -13,7 +13,7 @@ static const char *const levels[] = {"cpu-ref", "avx2", "avx512", "avx512bf16", 
 
 struct row {
 	const char *isa;
-	double fma[2], read[2]; /* one thread, all threads; per second */
+	double fma[2], pairs[2], read[2]; /* one thread, all threads; per second. pairs: of bf16, 0 for none */
 	int threads[2];
 };
 
@@ -27,9 +27,11 @@ static int measure(struct row *row, int all, const struct fr_bench_opts *opts, c
 	row->threads[all] = dev->threads;
 	until = fr_bench_now() + seconds;
 	do {
-		double fma = fr_cpu_peak_fma(dev), read = fr_cpu_peak_read(dev, memory, READ_BYTES);
+		double fma = fr_cpu_peak_fma(dev), pairs = fr_cpu_peak_pairs(dev),
+		       read = fr_cpu_peak_read(dev, memory, READ_BYTES);
 
 		row->fma[all] = fma > row->fma[all] ? fma : row->fma[all];
+		row->pairs[all] = pairs > row->pairs[all] ? pairs : row->pairs[all];
 		row->read[all] = read > row->read[all] ? read : row->read[all];
 	} while (fr_bench_now() < until);
 	dev->ops->close(dev);
@@ -38,14 +40,20 @@ static int measure(struct row *row, int all, const struct fr_bench_opts *opts, c
 
 static void print_row(const struct row *row, const struct fr_bench_opts *opts, FILE *out)
 {
-	for (int all = 0; all < 2; all++)
+	for (int all = 0; all < 2; all++) {
+		double fma = row->fma[all] * 1e-9, pairs = row->pairs[all] * 1e-9, read = row->read[all] * 1e-9;
+		char bf16[32] = "-";
+
+		if (pairs > 0 || opts->json)
+			snprintf(bf16, sizeof bf16, pairs > 0 ? "%.2f" : "null", pairs);
 		if (opts->json)
 			fprintf(out,
-				"{\"bench\":\"peak\",\"isa\":\"%s\",\"threads\":%d,\"gflops\":%.2f,\"gbytes\":%.2f}\n",
-				row->isa, row->threads[all], row->fma[all] * 1e-9, row->read[all] * 1e-9);
+				"{\"bench\":\"peak\",\"isa\":\"%s\",\"threads\":%d,\"gflops\":%.2f,\"gflops_bf16\":%s,"
+				"\"gbytes\":%.2f}\n",
+				row->isa, row->threads[all], fma, bf16, read);
 		else
-			fprintf(out, "%-12s %7d %14.1f %14.1f\n", row->isa, row->threads[all], row->fma[all] * 1e-9,
-				row->read[all] * 1e-9);
+			fprintf(out, "%-12s %7d %14.1f %14s %14.1f\n", row->isa, row->threads[all], fma, bf16, read);
+	}
 	fflush(out);
 }
 
@@ -62,7 +70,8 @@ int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *
 		return fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
 	fr_machine(machine, sizeof machine);
 	if (!opts->json)
-		fprintf(out, "%s\n%-12s %7s %14s %14s\n", machine, "isa", "threads", "FMA GFLOP/s", "read GB/s");
+		fprintf(out, "%s\n%-12s %7s %14s %14s %14s\n", machine, "isa", "threads", "FMA GFLOP/s", "bf16 GFLOP/s",
+			"read GB/s");
 	for (size_t i = 0; i < sizeof levels / sizeof *levels && rc == 0; i++) {
 		struct row row = {.isa = levels[i]};
 		struct fr_dev_opts probe = {.backend = "cpu", .isa = row.isa, .threads = 1};

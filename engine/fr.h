@@ -102,7 +102,7 @@ int fr_calibration_load(const char *path, const struct fr_model *model, struct f
 
 struct fr_session_opts {
 	const char *backend;    /* "auto", "cpu", "cuda"; NULL: auto */
-	const char *isa;        /* "ref", "avx2", ...; NULL: the best this CPU has */
+	const char *isa;        /* "ref", "avx2", ...; NULL: the best of ref, avx2, avx512 */
 	int threads;            /* 0: as many as this process may run on */
 	int batch;              /* images whose text is written together; 0: as the device does best and has memory for */
 	int gpu_layers;         /* decoder layers whose weights lie in the device's memory, the others stay on the host;
@@ -139,7 +139,7 @@ const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_9
 const char *fr_session_passed_over(const struct fr_session *s); /* why "auto" did not take the GPU, "" if it did */
 const char *fr_session_streamed(const struct fr_session *s);    /* "" when all weights stay in memory, else a sentence */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
-const char *fr_session_activations(const struct fr_session *s); /* "f32", "16bit", "2x16bit" */
+const char *fr_session_activations(const struct fr_session *s); /* "f32", "bf16", "2xbf16", "16bit", "2x16bit" */
 int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */
 const char *fr_session_prompt(const struct fr_session *s);      /* the text as it is fed, "<image>" included */
 const char *fr_session_chat(const struct fr_session *s);

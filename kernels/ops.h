@@ -9,7 +9,16 @@
  *                for h = 16, 8, 4, 2, 1: lane[i] += lane[i + h] for i < h; the result is lane[0].
  *   lanesum(a)   the same with lane += a[k].
  *
- * FR_PREFILL matrix products use seq, FR_DECODE ones lane: chosen by phase, never by the number of rows. exp, erf, log
+ *   pairs(x, w)  of the level avx512bf16, whose other bits are those of avx512: what its products of bf16 weights use in
+ *                FR_PREFILL instead of seq. x comes in one term, bf16(x), rounded to nearest even, or with `precise`
+ *                (the pixels of patches always) in two, the second bf16(x - first); subnormals count as zeros here.
+ *                acc = +0; for k = 0, 2, 4, ..: for each term: acc = fma(x[k+1], w[k+1], acc), then acc = fma(x[k],
+ *                w[k], acc), where x and w beyond an odd end are 0. A subnormal w is a zero, and so is a result that is
+ *                subnormal after rounding. That is vdpbf16ps as it was measured on an AMD Zen 4, bit by bit;
+ *                kernels/pairs.h spells it out, and ref computes it as "ref-avx512bf16" and "ref-avx512bf16-precise".
+ *                A gated product of which one matrix is not bf16 uses seq for both.
+ *
+ * FR_PREFILL matrix products use seq (or pairs), FR_DECODE ones lane: chosen by phase, never by the number of rows. exp, erf, log
  * and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
  *
  * Pointers named x, y, q, k, ... are device memory of the instance (host memory on the CPU); those marked "host" are
@@ -260,7 +269,7 @@ struct fr_ops {
 struct fr_dev {
 	const struct fr_ops *ops;
 	const char *isa;         /* "ref", "avx2", ... */
-	const char *activations; /* how activations enter a matrix product: "f32" */
+	const char *activations; /* how activations enter a matrix product: "f32", "bf16", "2xbf16", "16bit", "2x16bit" */
 	const char *device;      /* the hardware's own name: "NVIDIA H200"; NULL on the CPU */
 	int together;            /* images that one prefill serves best; 1 on the CPU */
 	int maps;                /* 1: weights are used where their files are mapped and take no memory of their own */
@@ -271,11 +280,12 @@ struct fr_dev {
 };
 struct fr_dev_opts {
 	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto */
-	const char *isa;     /* NULL: best; "ref" gives the plain instance */
+	const char *isa;     /* NULL: best that rounds nothing; "ref" gives the plain instance */
 	int threads;         /* 0: the CPUs this process may run on */
 	int precise;         /* activations in two 16-bit terms where they would be rounded to one */
 	int no_cublas;       /* our own matrix products everywhere */
-	const char *roundings; /* ref alone: rounds where that device does ("cuda", "cuda-precise"), for tests. NULL: none */
+	const char *roundings; /* for tests: ref rounds where that device does ("cuda", "cuda-precise"), ref and cpu-ref
+				  where that level does ("avx512bf16", "avx512bf16-precise"). NULL: none */
 };
 /* kernels/dev.c: the table of backends. auto is cuda where this build has it and a device opens, else the CPU; with an
  * isa, the CPU. "--isa avx512 on a CPU without it" is FR_E_DEVICE with the levels it has. */

@@ -4,6 +4,7 @@
  * right. fmaf comes from the C library, which rounds it exactly on every machine; everything else that libm offers is
  * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
 #include "ref.h"
+#include "pairs.h"
 
 #include <assert.h>
 #include <math.h>
@@ -14,6 +15,15 @@
 static float phase_dot(enum fr_phase phase, const float *a, const float *b, int n)
 {
 	return phase == FR_DECODE ? fr_lane_dot(a, b, n) : fr_seq_dot(a, b, n);
+}
+
+/* One product of a row of x and a widened row of weights, whose type is `weights`. */
+static float product_dot(const struct fr_ref *ref, enum fr_phase phase, enum fr_dtype weights, const float *a,
+			 const float *b, int n)
+{
+	if (ref->rounds.pairs && phase == FR_PREFILL && weights == FR_BF16)
+		return fr_pair_dot(a, b, n, ref->rounds.pairs);
+	return phase_dot(phase, a, b, n);
 }
 
 /* Row n of w as float32, in wide [w->cols]. */
@@ -34,7 +44,7 @@ static void multiply(struct fr_ref *ref, const struct fr_linear *a)
 		widen_row(&a->w, n, w);
 		for (int r = 0; r < a->rows; r++) {
 			size_t at = (size_t)r * (size_t)a->w.rows + (size_t)n;
-			float v = phase_dot(a->phase, x + (size_t)r * stride, w, a->w.cols);
+			float v = product_dot(ref, a->phase, a->w.dtype, x + (size_t)r * stride, w, a->w.cols);
 
 			if (a->bias)
 				v = v + a->bias[n];
@@ -59,6 +69,7 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 	struct fr_ref *ref = (struct fr_ref *)dev;
 	float *const *w = ref->wide;
 	int cols = a->gate.cols;
+	enum fr_dtype both = a->gate.dtype == a->up.dtype ? a->gate.dtype : FR_F32; /* mixed: float32 for pairs */
 	size_t stride = (size_t)cols;
 	const float *in = fr_round_product(&ref->rounds, a->x, &stride, a->rows, cols, a->gate.dtype, a->phase);
 
@@ -67,8 +78,8 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 		widen_row(&a->up, n, w[1]);
 		for (int r = 0; r < a->rows; r++) {
 			const float *x = in + (size_t)r * stride;
-			float gate = phase_dot(a->phase, x, w[0], cols);
-			float up = phase_dot(a->phase, x, w[1], cols);
+			float gate = product_dot(ref, a->phase, both, x, w[0], cols);
+			float up = product_dot(ref, a->phase, both, x, w[1], cols);
 
 			a->y[(size_t)r * (size_t)a->gate.rows + (size_t)n] = fr_silu(gate) * up;
 		}
@@ -109,26 +120,24 @@ static void ref_norm(struct fr_dev *dev, const struct fr_norm *a)
 	}
 }
 
-/* seq(patch i, w): the patch's elements come in the order channel, y, x. */
-static float patch_dot(const struct fr_patch *a, int i, const float *w)
+/* Patch i: its elements come in the order channel, y, x. */
+static void take_patch(const struct fr_patch *a, int i, float *x)
 {
 	int side = a->image, p = a->patch, g = side / p;
-	float acc = 0;
 
 	for (int c = 0; c < 3; c++)
-		for (int y = 0; y < p; y++) {
-			const float *row =
-				a->pixels + ((size_t)c * (size_t)side + (size_t)(i / g * p + y)) * (size_t)side;
-
-			for (int x = 0; x < p; x++)
-				acc = fmaf(row[i % g * p + x], *w++, acc);
-		}
-	return acc;
+		for (int y = 0; y < p; y++, x += p)
+			memcpy(x,
+			       a->pixels + ((size_t)c * (size_t)side + (size_t)(i / g * p + y)) * (size_t)side +
+				       i % g * p,
+			       (size_t)p * sizeof *x);
 }
 
-static void embed_patches(float *w, const struct fr_patch *a)
+/* In pairs the pixels enter in two terms always, as on a GPU. */
+static void embed_patches(const struct fr_ref *ref, const struct fr_patch *a)
 {
-	int g = a->image / a->patch;
+	int g = a->image / a->patch, pairs = ref->rounds.pairs && a->w.dtype == FR_BF16;
+	float *w = ref->wide[0], *x = ref->wide[1];
 	size_t dim = (size_t)a->w.rows;
 
 	for (int n = 0; n < a->w.rows; n++) {
@@ -136,7 +145,10 @@ static void embed_patches(float *w, const struct fr_patch *a)
 		a->y[n] = a->cls[n] + a->pos[n];
 		for (int i = 0; i < g * g; i++) {
 			size_t at = (size_t)(1 + i) * dim + (size_t)n;
-			float v = patch_dot(a, i, w);
+			float v;
+
+			take_patch(a, i, x);
+			v = pairs ? fr_pair_dot(x, w, a->w.cols, 2) : fr_seq_dot(x, w, a->w.cols);
 
 			if (a->bias)
 				v = v + a->bias[n];
@@ -154,7 +166,7 @@ static void ref_patch(struct fr_dev *dev, const struct fr_patch *a)
 	for (int i = 0; i < (a->images ? a->images : 1); i++) {
 		one.pixels = fr_round_pixels(&ref->rounds, a->pixels + (size_t)i * size, size, a->w.dtype);
 		one.y = a->y + (size_t)i * (1 + grid * grid) * (size_t)a->w.rows;
-		embed_patches(ref->wide[0], &one);
+		embed_patches(ref, &one);
 	}
 }
 
@@ -356,7 +368,11 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		ref_close(&ref->host.dev);
 		return -1;
 	}
-	ref->host.dev.isa = !opts->roundings ? "ref" : ref->rounds.precise ? "ref-cuda-precise" : "ref-cuda";
+	ref->host.dev.isa = !ref->rounds.on ? "ref" : ref->rounds.precise ? "ref-cuda-precise" : "ref-cuda";
+	if (ref->rounds.pairs) {
+		ref->host.dev.isa = "ref-avx512bf16";
+		ref->host.dev.activations = ref->rounds.pairs == 2 ? "2xbf16" : "bf16";
+	}
 	ref->wide[0] = wide;
 	ref->wide[1] = ref->wide[0] + FR_MAX_COLS;
 	*out = &ref->host.dev;

@@ -18,10 +18,14 @@ int fr_rounds_open(const char *name, struct fr_rounds *r, struct fr_error *err)
 	*r = (struct fr_rounds){0};
 	if (!name)
 		return 0;
+	r->pairs = !strcmp(name, "avx512bf16") ? 1 : !strcmp(name, "avx512bf16-precise") ? 2 : 0;
+	if (r->pairs)
+		return 0;
 	r->on = 1;
 	r->precise = strcmp(name, "cuda-precise") == 0;
 	if (!r->precise && strcmp(name, "cuda") != 0)
-		return fr_fail(err, FR_E_USAGE, "unknown roundings \"%s\", expected cuda or cuda-precise", name);
+		return fr_fail(err, FR_E_USAGE,
+			       "unknown roundings \"%s\", expected cuda or avx512bf16, also with -precise", name);
 	return 0;
 }
 

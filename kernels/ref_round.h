@@ -1,4 +1,4 @@
-/* Inputs rounded as a device with 16-bit matrix units rounds them, for ref alone: so that tests can hold such a device
+/* Inputs rounded as a device with 16-bit products rounds them, for ref alone: so that tests can hold such a device
  * against the plain loops on the same inputs. */
 #ifndef FR_KERNELS_REF_ROUND_H
 #define FR_KERNELS_REF_ROUND_H
@@ -6,12 +6,13 @@
 #include "ops.h"
 
 struct fr_rounds {
-	int on, precise;
+	int on, precise; /* as the CUDA instance */
+	int pairs;  /* bf16 weights in prefill are multiplied in pairs, x in so many terms (kernels/pairs.h); 0: not */
 	int failed; /* memory was short: an input went in as it was */
 	float *copy[3];
 	size_t items[3];
 };
-/* name: NULL (nothing is rounded), "cuda" or "cuda-precise". */
+/* name: NULL (nothing is rounded), "cuda", "cuda-precise", "avx512bf16" or "avx512bf16-precise". */
 int fr_rounds_open(const char *name, struct fr_rounds *r, struct fr_error *err);
 void fr_rounds_close(struct fr_rounds *r);
 

@@ -14,8 +14,12 @@
 /* Tells a level that this CPU lacks from one that is broken. */
 static inline int cpu_has(const char *isa)
 {
-	if (strcmp(isa, "avx512") == 0 && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-					    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+	if (strcmp(isa, "avx512bf16") == 0 &&
+	    !(__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")))
+		return 0;
+	if (strncmp(isa, "avx512", 6) == 0 &&
+	    !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
 		return 0;
 	if (strcmp(isa, "ref") != 0)
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

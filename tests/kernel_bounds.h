@@ -41,6 +41,7 @@
 struct party {
 	int rounds;	/* inputs rounded as the CUDA instance does */
 	int precise;	/* .. run with precise */
+	int pairs;	/* bf16 weights multiplied in pairs, x in so many terms (ops.h); 0: not */
 	int free_sums;	/* sums in an order of the device's own, by matrix units where inputs are rounded; else the
 			   contract's */
 	int rows, cols; /* look at so many rows and outputs of a product, evenly chosen; 0: all */
@@ -129,17 +130,31 @@ static inline struct sums free_sums(int k)
 	return (struct sums){gamma_n(k + 16) / U, 2 * sqrt(k) + 4};
 }
 
+/* A chain again, longer by the terms; no value of the rows comes near a subnormal. */
+static inline struct sums pair_sums(int k, int terms)
+{
+	return (struct sums){gamma_n(terms * k) / U, 2 * sqrt(terms * k) + 4};
+}
+
 static inline int terms_of(const struct party *p, enum fr_dtype weights, enum fr_phase phase)
 {
+	if (p->pairs)
+		return weights == FR_BF16 && phase == FR_PREFILL ? p->pairs : 0;
 	if (!p->rounds || weights == FR_F32)
 		return 0;
 	return p->precise || phase == FR_DECODE ? 2 : 1;
+}
+static inline struct sums sums_of_terms(const struct party *p, int k, int terms, enum fr_phase phase)
+{
+	if (p->pairs && terms)
+		return pair_sums(k, terms);
+	return p->free_sums && terms ? matrix_sums(k, terms) : contract_sums(k, phase);
 }
 static inline struct sums product_sums(const struct party *p, int k, enum fr_dtype weights, enum fr_phase phase)
 {
 	int terms = terms_of(p, weights, phase);
 
-	return p->free_sums && terms ? matrix_sums(k, terms) : contract_sums(k, phase);
+	return sums_of_terms(p, k, terms, phase);
 }
 
 static inline struct est est_dot(const float *x, const double *w, int k, struct sums how)
@@ -365,7 +380,7 @@ static inline void check_patch(const struct fr_check_run *run, const struct part
 	const float *pos = slot(run, FR_SLOT_ADD), *bias = slot(run, FR_SLOT_BIAS), *out = run->out[FR_SLOT_Y];
 	int g = c->image / c->patch, k = 3 * c->patch * c->patch, terms = terms_of(p, c->dtype, FR_PREFILL) ? 2 : 0;
 	int images = c->images ? c->images : 1, patches = images * g * g;
-	struct sums how = p->free_sums && terms ? matrix_sums(k, terms) : contract_sums(k, FR_PREFILL);
+	struct sums how = sums_of_terms(p, k, terms, FR_PREFILL);
 	double *w = malloc((size_t)k * sizeof *w);
 	float *x = malloc((size_t)k * sizeof *x);
 

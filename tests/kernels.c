@@ -1,5 +1,7 @@
 /* The kernel check, exact half: every row on every level of this CPU gives the bits of the plain instance, at 1, 2 and
- * 3 threads, and touches nothing but its outputs. usage: kernels [GLOB], over the names of the rows. */
+ * 3 threads, and touches nothing but its outputs. Where a level multiplies bf16 weights in pairs, that is the plain
+ * instance with the same roundings; so do the drivers over plain C, which run everywhere. usage: kernels [GLOB], over
+ * the names of the rows. */
 #include "test.h"
 #include "kernel_rows.h"
 
@@ -9,8 +11,23 @@
 
 #define THREADS 3
 
-static const char *const levels[] = {"cpu-ref", "avx2", "avx512"};
+#define HOW 3 /* terms of x in pairs; 0: none, float32 */
+
+static const struct level {
+	const char *name, *isa, *roundings;
+	int precise, how;
+	int all; /* rows that are no product in pairs too */
+} levels[] = {
+	{"cpu-ref", "cpu-ref", NULL, 0, 0, 1},
+	{"avx2", "avx2", NULL, 0, 0, 1},
+	{"avx512", "avx512", NULL, 0, 0, 1},
+	{"avx512bf16", "avx512bf16", NULL, 0, 1, 1},
+	{"avx512bf16-precise", "avx512bf16", NULL, 1, 2, 0},
+	{"cpu-ref-bf16", "cpu-ref", "avx512bf16", 0, 1, 0},
+	{"cpu-ref-bf16-precise", "cpu-ref", "avx512bf16-precise", 0, 2, 0},
+};
 #define LEVELS ((int)(sizeof levels / sizeof *levels))
+static const char *const roundings[HOW] = {NULL, "avx512bf16", "avx512bf16-precise"};
 
 static char current[256];
 
@@ -93,13 +110,20 @@ static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THRE
 		test_ok(current);
 }
 
-static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *ref,
+static int in_pairs(const struct fr_check_case *c)
+{
+	return c->dtype == FR_BF16 && c->phase == FR_PREFILL &&
+	       (c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH);
+}
+
+static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *const ref[HOW],
 		      struct fr_dev *dev[LEVELS][THREADS])
 {
 	struct fr_check *ck;
-	struct fr_check_run want = {0};
+	struct fr_check_run want[HOW] = {{0}};
 	struct fr_error err;
 	char name[160];
+	int hows = in_pairs(c) ? HOW : 1, bad = 0;
 
 	fr_check_name(c, name, sizeof name);
 	snprintf(current, sizeof current, "exact/ref/%s", name);
@@ -107,15 +131,18 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 		test_fail(current, "%s", err.text);
 		return;
 	}
-	if (run_on(ck, ref, &want, &err) != 0)
+	for (int h = 0; h < hows && !bad; h++)
+		bad = run_on(ck, ref[h], &want[h], &err) != 0;
+	if (bad)
 		test_fail(current, "%s", err.text);
-	else
-		for (int l = 0; l < LEVELS; l++) {
-			snprintf(current, sizeof current, "exact/%s/%s", levels[l], name);
-			if (dev[l][0])
-				check_level(ck, dev[l], &want);
-		}
-	fr_check_unbind(&want);
+	for (int l = 0; l < LEVELS && !bad; l++) {
+		snprintf(current, sizeof current, "exact/%s/%s", levels[l].name, name);
+		if (dev[l][0] && (levels[l].all || hows == HOW))
+			check_level(ck, dev[l], &want[hows == HOW ? levels[l].how : 0]);
+	}
+	for (int h = 0; h < hows; h++)
+		if (want[h].check)
+			fr_check_unbind(&want[h]);
 	fr_check_free(ck);
 }
 
@@ -123,12 +150,16 @@ static void open_levels(struct fr_dev *dev[LEVELS][THREADS])
 {
 	for (int l = 0; l < LEVELS; l++)
 		for (int t = 0; t < THREADS; t++) {
-			struct fr_dev_opts opts = {.backend = "cpu", .isa = levels[l], .threads = t + 1};
+			struct fr_dev_opts opts = {.backend = "cpu",
+						   .isa = levels[l].isa,
+						   .roundings = levels[l].roundings,
+						   .precise = levels[l].precise,
+						   .threads = t + 1};
 			struct fr_error err;
 
 			if (fr_dev_open(&opts, &dev[l][t], &err) == 0)
 				continue;
-			snprintf(current, sizeof current, "exact/%s", levels[l]);
+			snprintf(current, sizeof current, "exact/%s", levels[l].name);
 			if (t == 0)
 				test_skip(current, err.text);
 			else
@@ -141,17 +172,20 @@ int main(int argc, char **argv)
 {
 	static struct fr_check_case rows[MAX_ROWS];
 	static struct fr_dev *dev[LEVELS][THREADS];
-	struct fr_dev *ref;
-	struct fr_dev_opts opts = {.backend = "cpu", .isa = "ref"};
+	struct fr_dev *ref[HOW];
 	struct fr_error err;
 	int n = kernel_rows(rows);
 	char name[160];
 
 	signal(SIGSEGV, on_fault);
 	signal(SIGBUS, on_fault);
-	if (fr_dev_open(&opts, &ref, &err) != 0) {
-		test_fail("exact/ref", "%s", err.text);
-		return test_done();
+	for (int h = 0; h < HOW; h++) {
+		struct fr_dev_opts opts = {.backend = "cpu", .isa = "ref", .roundings = roundings[h]};
+
+		if (fr_dev_open(&opts, &ref[h], &err) != 0) {
+			test_fail("exact/ref", "%s", err.text);
+			return test_done();
+		}
 	}
 	open_levels(dev);
 	for (int i = 0; i < n; i++)
@@ -161,6 +195,7 @@ int main(int argc, char **argv)
 		for (int t = 0; t < THREADS; t++)
 			if (dev[l][t])
 				dev[l][t]->ops->close(dev[l][t]);
-	ref->ops->close(ref);
+	for (int h = 0; h < HOW; h++)
+		ref[h]->ops->close(ref[h]);
 	return test_done();
 }

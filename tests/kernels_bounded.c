@@ -1,5 +1,5 @@
 /* The kernel check, bounded half: the plain instance against the same operation in double (kernel_bounds.h), as it is
- * and with the roundings of the CUDA instance. */
+ * and with the roundings of the CUDA instance and of the level avx512bf16. */
 #include "test.h"
 #include "kernel_rows.h"
 #include "kernel_bounds_map.h"
@@ -41,6 +41,17 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 	fr_check_free(ck);
 }
 
+/* Of a party that multiplies in pairs only those products: the rest is ref's. */
+static int wanted(const struct fr_check_case *c, const struct party *party, const char *pattern)
+{
+	char name[160];
+
+	if (party->pairs && (c->dtype != FR_BF16 || c->phase != FR_PREFILL ||
+			     (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)))
+		return 0;
+	return fnmatch(pattern, fr_check_name(c, name, sizeof name), 0) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static struct fr_check_case rows[MAX_ROWS];
@@ -51,9 +62,10 @@ int main(int argc, char **argv)
 		{"ref", NULL, {0}},
 		{"ref-cuda", "cuda", {.rounds = 1, .rows = 20, .cols = 20}},
 		{"ref-cuda-precise", "cuda-precise", {.rounds = 1, .precise = 1, .rows = 20, .cols = 20}},
+		{"ref-avx512bf16", "avx512bf16", {.pairs = 1, .rows = 20, .cols = 20}},
+		{"ref-avx512bf16-precise", "avx512bf16-precise", {.pairs = 2, .rows = 20, .cols = 20}},
 	};
 	int n = kernel_rows(rows);
-	char name[160];
 
 	for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
 		struct fr_dev_opts opts = {.backend = "cpu", .isa = "ref", .roundings = runs[k].roundings};
@@ -65,7 +77,7 @@ int main(int argc, char **argv)
 			continue;
 		}
 		for (int i = 0; i < n; i++)
-			if (argc < 2 || fnmatch(argv[1], fr_check_name(&rows[i], name, sizeof name), 0) == 0)
+			if (wanted(&rows[i], &runs[k].party, argc > 1 ? argv[1] : "*"))
 				check_row(&rows[i], (uint64_t)i + 1, ref, runs[k].who, &runs[k].party);
 		ref->ops->close(ref);
 	}

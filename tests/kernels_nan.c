@@ -37,6 +37,7 @@ static int first_item(const struct fr_check_case *c, size_t i)
 
 static const struct probe probes[] = {
 	{"relu", FR_CASE_MATRIX(LINEAR, PREFILL, F32, 3, 37, 20, FR_WITH_BIAS, RELU), FR_SLOT_X, 7, NAN, first_row},
+	{"bf16", FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 3, 37, 21, FR_WITH_BIAS, NONE), FR_SLOT_X, 7, NAN, first_row},
 	{"attn_map", FR_CASE_MAP(0, 3, 3, 70, 2, 8), FR_SLOT_X, (1 * 2 + 1) * 8 + 5, NAN, map_row},
 	{"map_bias", FR_CASE_MAP_BIAS(0, 37, 3, 5), FR_SLOT_X, 38 + 2, NAN, pixel},
 	{"map_bias/negative", FR_CASE_MAP_BIAS(0, 37, 3, 5), FR_SLOT_X, 38 + 2, -1, pixel},
@@ -77,7 +78,7 @@ static void check_probe(struct fr_dev *dev, const struct probe *p, const char *n
 
 int main(void)
 {
-	static const char *const levels[] = {"ref", "cpu-ref", "avx2", "avx512"};
+	static const char *const levels[] = {"ref", "cpu-ref", "avx2", "avx512", "avx512bf16"};
 	char name[96];
 
 	for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {

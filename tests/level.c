@@ -13,6 +13,7 @@ static const struct {
 	{"best/old_cpu", NULL, FR_LEVEL_REF, 0, FR_OK, FR_LEVEL_REF, NULL},
 	{"best/avx2", NULL, FR_LEVEL_AVX2, 0, FR_OK, FR_LEVEL_AVX2, NULL},
 	{"best/avx512", NULL, FR_LEVEL_AVX512, 0, FR_OK, FR_LEVEL_AVX512, NULL},
+	{"best/avx512bf16", NULL, FR_LEVEL_AVX512BF16, 0, FR_OK, FR_LEVEL_AVX512, NULL}, /* never unasked: it rounds */
 	{"best/amx_without_kernels", NULL, FR_LEVEL_AMX, 0, FR_OK, FR_LEVEL_AVX512, NULL},
 	{"lowered/cpu-ref", "cpu-ref", FR_LEVEL_AMX, 0, FR_OK, FR_LEVEL_REF, NULL},
 	{"lowered/ref", "ref", FR_LEVEL_AVX2, 0, FR_OK, FR_LEVEL_REF, NULL},
@@ -21,9 +22,12 @@ static const struct {
 	{"absent/avx2", "avx2", FR_LEVEL_REF, -1, FR_E_DEVICE, 0, "this CPU has no avx2, it has ref"},
 	{"absent/avx512", "avx512", FR_LEVEL_AVX2, -1, FR_E_DEVICE, 0, "this CPU has no avx512, it has ref, avx2"},
 	{"absent/amx", "amx", FR_LEVEL_AVX512BF16, -1, FR_E_DEVICE, 0, "it has ref, avx2, avx512, avx512bf16"},
-	{"unwritten/avx512bf16", "avx512bf16", FR_LEVEL_AMX, -1, FR_E_DEVICE, 0,
-	 "no kernels for it yet; it has ref, avx2, avx512"},
-	{"unwritten/amx", "amx", FR_LEVEL_AMX, -1, FR_E_DEVICE, 0, "no kernels for it yet; it has ref, avx2, avx512"},
+	{"absent/avx512bf16", "avx512bf16", FR_LEVEL_AVX512, -1, FR_E_DEVICE, 0,
+	 "this CPU has no avx512bf16, it has ref, avx2, avx512"},
+	{"asked/avx512bf16", "avx512bf16", FR_LEVEL_AVX512BF16, 0, FR_OK, FR_LEVEL_AVX512BF16, NULL},
+	{"lowered/avx512bf16", "avx512bf16", FR_LEVEL_AMX, 0, FR_OK, FR_LEVEL_AVX512BF16, NULL},
+	{"unwritten/amx", "amx", FR_LEVEL_AMX, -1, FR_E_DEVICE, 0,
+	 "no kernels for it yet; it has ref, avx2, avx512, avx512bf16"},
 	{"unknown", "sse9", FR_LEVEL_AMX, -1, FR_E_USAGE, 0, "expected one of ref, avx2, avx512, avx512bf16, amx"},
 };
 

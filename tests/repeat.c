@@ -2,13 +2,19 @@
  * prefilled one by one and together, read ahead or not, with and without the text, greedy and sampled.
  *
  * The five pictures of tests/golden/e2e/images are judged by a random checkpoint with grouped heads, by two of
- * FakeReasoning, one of them with adapters, and by the demo model; each way of running is compared with the plainest
- * one (one thread, one image at a time, with text). Three threads on a machine with fewer CPUs is still three workers
- * sharing the work differently. */
-#include "cases.h"
+ * FakeReasoning, one of them with adapters, and by the demo model, and once more at the level avx512bf16; each way of
+ * running is compared with the plainest one (one thread, one image at a time, with text). Three threads on a machine
+ * with fewer CPUs is still three workers sharing the work differently. */
+#include "e2e.h"
 #include "repeat.h"
 
-static const char *const models[] = {"old-bf16-gqa-shards", "fr-merged-f16", "fr-lora-bin", "demo"};
+static const struct {
+	const char *name, *isa;
+} models[] = {{"old-bf16-gqa-shards", NULL},
+	      {"old-bf16-gqa-shards", "avx512bf16"},
+	      {"fr-merged-f16", NULL},
+	      {"fr-lora-bin", NULL},
+	      {"demo", NULL}};
 
 /* Ways of running a batch; each with every number of threads, with the text and without. */
 static const struct {
@@ -18,21 +24,29 @@ static const struct {
 #define WAYS (int)(sizeof ways / sizeof *ways)
 #define RUNS (3 * WAYS)
 
-static void run_model(const char *name, struct feed *f)
+static void run_model(const char *name, const char *isa, struct feed *f)
 {
 	static const struct fr_sampler samplers[] = {{.top_p = 1}, {.temperature = 0.8F, .top_p = 0.9F, .seed = 11}};
 	char label[128];
 	struct fr_model *model;
 	struct fr_error err;
 	struct one want[IMAGES];
+	const char *level = isa ? isa : "best";
 
+	if (isa && !cpu_has(isa)) {
+		snprintf(label, sizeof label, "exact/%s/%s", name, level);
+		test_skip(label, "this CPU lacks the level");
+		return;
+	}
 	if (case_load(name, &model, &err)) {
 		test_fail(name, "%s", err.text);
 		return;
 	}
 	for (int sampled = 0; sampled < 2; sampled++) {
-		struct fr_session_opts o = {.backend = "cpu", .threads = 1, .batch = 1, .sampler = samplers[sampled]};
-		snprintf(label, sizeof label, "exact/%s/%s/pictures-differ", name, sampled ? "sampled" : "greedy");
+		struct fr_session_opts o = {
+			.backend = "cpu", .isa = isa, .threads = 1, .batch = 1, .sampler = samplers[sampled]};
+		snprintf(label, sizeof label, "exact/%s/%s/%s/pictures-differ", name, level,
+			 sampled ? "sampled" : "greedy");
 		if (judge(model, o, NULL, f, &err)) {
 			test_fail(label, "%s", err.text);
 			continue;
@@ -46,9 +60,9 @@ static void run_model(const char *name, struct feed *f)
 			o.batch = ways[run % WAYS].batch;
 			o.verdict_only = run >= RUNS / 2;
 			f->slow = ways[run % WAYS].slow;
-			snprintf(label, sizeof label, "exact/%s/%s/threads-%d/batch-%d/together-%d/ahead-%d%s/%s", name,
-				 sampled ? "sampled" : "greedy", o.threads, o.batch, force.together, force.ahead,
-				 f->slow ? "/slow-input" : "", o.verdict_only ? "verdict-only" : "text");
+			snprintf(label, sizeof label, "exact/%s/%s/%s/threads-%d/batch-%d/together-%d/ahead-%d%s/%s",
+				 name, level, sampled ? "sampled" : "greedy", o.threads, o.batch, force.together,
+				 force.ahead, f->slow ? "/slow-input" : "", o.verdict_only ? "verdict-only" : "text");
 			compare(model, label, o, &force, f, want);
 		}
 	}
@@ -62,6 +76,6 @@ int main(void)
 	if (open_pictures(&f))
 		return test_done();
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-		run_model(models[i], &f);
+		run_model(models[i].name, models[i].isa, &f);
 	return test_done();
 }

@@ -11,7 +11,9 @@
 
 const char *const fr_level_names[FR_LEVELS] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-/* The best level that has micro-kernels in this version. */
+/* The best level that has micro-kernels in this version, and the best that is taken without being asked for: avx512bf16
+ * rounds activations, which moves p_fake (docs/SPEED.md has the figures). */
+#define TOP FR_LEVEL_AVX512BF16
 #define BEST FR_LEVEL_AVX512
 
 #define XCR0_YMM 0x6u	   /* SSE and AVX state */
@@ -76,11 +78,11 @@ static const char *level_list(enum fr_level top, char *buf, size_t size)
 
 int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, struct fr_error *err)
 {
-	enum fr_level usable = found < BEST ? found : BEST;
+	enum fr_level usable = found < TOP ? found : TOP;
 	char all[64], here[64];
 	int want = 0;
 
-	*out = usable;
+	*out = found < BEST ? found : BEST;
 	if (!isa)
 		return 0;
 	*out = FR_LEVEL_REF;
@@ -94,7 +96,7 @@ int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, st
 	if (want > (int)found)
 		return fr_fail(err, FR_E_DEVICE, "this CPU has no %s, it has %s", isa,
 			       level_list(found, here, sizeof here));
-	if (want > (int)BEST)
+	if (want > (int)TOP)
 		return fr_fail(err, FR_E_DEVICE,
 			       "this CPU has %s, but this version has no kernels for it yet; it has %s", isa,
 			       level_list(usable, here, sizeof here));
@@ -128,6 +130,6 @@ int fr_machine(char *buf, size_t size)
 
 	fr_level_choose(NULL, found, &used, NULL);
 	snprintf(buf, size, "%s, levels %s, in use %s%s", cpu_name(name), level_list(found, list, sizeof list),
-		 fr_level_names[used], found > BEST ? " (no kernels above it in this version)" : "");
+		 fr_level_names[used], found > BEST ? " (--isa avx512bf16 is faster and rounds activations)" : "");
 	return 0;
 }

@@ -19,6 +19,7 @@ int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, st
 struct fr_cpu {
 	struct fr_host host;
 	struct fr_ukr u;
+	int terms; /* of x where bf16 weights are multiplied in pairs; 0: they are not */
 	struct fr_pool *pool;
 	float *a;	/* [FR_PACK_FLOATS] rows of a matrix product, packed once and shared by the workers */
 	float *scratch; /* [threads, scratch_floats] */

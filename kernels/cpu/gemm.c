@@ -1,5 +1,7 @@
 /* Matrix products of the prefill phase: y = x w^T on packed panels, with the epilogue fused.
  *
+ * A panel's word is one float32, or, in levels that multiply bf16 weights in pairs, two neighbours along k; x then has
+ * a word for each of its terms. Slices hold as many elements as fill the same words.
  * The rows of x are copied once, also for a chain of products, into blocks [kc-deep slice][tile of mr rows][mr, kc],
  * shared by all workers: rows a power of two apart would fall on the same cache sets. Then each job takes nc columns:
  * slice by slice it packs their weights (transposed, widened), so each weight is packed once in all, and adds to its
@@ -16,6 +18,7 @@ struct gemm {
 	const float *x; /* [rows, k] or NULL: patches of `patch` */
 	size_t ldx;
 	const struct fr_patch *patch;
+	int terms;	    /* of x, in pairs; 0: float32 */
 	int row0;	    /* first row, for patches and m-split */
 	struct fr_mat w[2]; /* w[1] of a gated product */
 	int mats;
@@ -37,6 +40,24 @@ size_t fr_gemm_scratch(const struct fr_ukr *u)
 	return panel_floats(u) + (size_t)FR_ROW_BLOCK * (size_t)u->nc;
 }
 
+/* Elements of a slice. */
+static int depth(const struct gemm *g)
+{
+	int kc = g->cpu->u.kc;
+
+	return g->terms ? 2 * (kc / g->terms) : kc;
+}
+
+/* Words that n elements of x, or of a column of weights, take. */
+static size_t words_x(const struct gemm *g, int n)
+{
+	return g->terms ? (size_t)(g->terms * fr_ceil_div(n, 2)) : (size_t)n;
+}
+static size_t words_w(const struct gemm *g, int n)
+{
+	return (size_t)(g->terms ? fr_ceil_div(n, 2) : n);
+}
+
 /* Row `row` of the patches, elements k0..k0+n: order channel, y, x. */
 static void patch_row(const struct fr_patch *p, int row, int k0, int n, float *dst)
 {
@@ -50,6 +71,15 @@ static void patch_row(const struct fr_patch *p, int row, int k0, int n, float *d
 	}
 }
 
+/* Elements k0..k0+n of a row; room [depth] for what lies in pieces. */
+static const float *row_part(const struct gemm *g, int row, int k0, int n, float *room)
+{
+	if (!g->patch)
+		return g->x + (size_t)row * g->ldx + k0;
+	patch_row(g->patch, g->row0 + row, k0, n, room);
+	return room;
+}
+
 /* Job i: the i-th tile of rows into every slice. */
 static void pack_tile(void *arg, int i, int worker)
 {
@@ -57,42 +87,51 @@ static void pack_tile(void *arg, int i, int worker)
 	const struct fr_ukr *u = &g->cpu->u;
 	int first = i * u->mr, rows = fr_min(u->mr, g->rows - first);
 	size_t padded = (size_t)fr_ceil_div(g->rows, u->mr) * (size_t)u->mr;
+	float *room = fr_cpu_scratch(g->cpu, worker);
 
-	(void)worker;
-	for (int k0 = 0; k0 < g->k; k0 += u->kc) {
-		int kn = fr_min(u->kc, g->k - k0);
-		float *dst = g->cpu->a + padded * (size_t)k0 + (size_t)first * (size_t)kn;
+	for (int k0 = 0; k0 < g->k; k0 += depth(g)) {
+		int kn = fr_min(depth(g), g->k - k0);
+		size_t words = words_x(g, kn);
+		float *dst = g->cpu->a + padded * words_x(g, k0) + (size_t)first * words;
 
-		for (int r = 0; r < rows; r++, dst += kn) {
-			if (g->patch)
-				patch_row(g->patch, g->row0 + first + r, k0, kn, dst);
+		for (int r = 0; r < rows; r++, dst += words) {
+			const float *x = row_part(g, first + r, k0, kn, room);
+
+			if (g->terms)
+				u->pack_terms[g->terms - 1](kn, x, dst);
 			else
-				memcpy(dst, g->x + (size_t)(first + r) * g->ldx + k0, (size_t)kn * sizeof *dst);
+				memcpy(dst, x, words * sizeof *dst);
 		}
 	}
 }
 
 /* Weights of columns n0..n0+n, slice k0..k0+kn, as panels of nr columns. */
-static void pack_weights(const struct fr_ukr *u, const struct fr_mat *w, int n0, int n, int k0, int kn, float *b)
+static void pack_weights(const struct gemm *g, const struct fr_mat *w, int n0, int n, int k0, int kn, float *b)
 {
-	size_t bytes = (size_t)fr_dtypes[w->dtype].bytes;
+	const struct fr_ukr *u = &g->cpu->u;
+	size_t bytes = (size_t)fr_dtypes[w->dtype].bytes, words = words_w(g, kn);
+	fr_pack_fn *pack = g->terms ? u->pack_pairs : u->pack[w->dtype];
 
-	for (int j = 0; j < n; j += u->nr, b += (size_t)kn * (size_t)u->nr)
-		u->pack[w->dtype](fr_min(u->nr, n - j), kn,
-				  (const char *)w->data + ((size_t)(n0 + j) * (size_t)w->cols + (size_t)k0) * bytes,
-				  (size_t)w->cols, b);
+	for (int j = 0; j < n; j += u->nr, b += words * (size_t)u->nr)
+		pack(fr_min(u->nr, n - j), kn,
+		     (const char *)w->data + ((size_t)(n0 + j) * (size_t)w->cols + (size_t)k0) * bytes, (size_t)w->cols,
+		     b);
 }
 
 /* Adds one slice of depth kn to the sums c [rows, ldc]: panels b of n columns against the packed rows a. */
-static void add_slice(const struct fr_ukr *u, int rows, int n, int kn, const float *a, const float *b, float *c,
+static void add_slice(const struct gemm *g, int rows, int n, int kn, const float *a, const float *b, float *c,
 		      size_t ldc, int more)
 {
+	const struct fr_ukr *u = &g->cpu->u;
+	fr_gemm_fn *product = g->terms ? u->gemm_pairs[g->terms - 1] : u->gemm;
+	size_t lda = words_x(g, kn), words = words_w(g, kn);
+
 	for (int block = 0; block < rows; block += u->mc)
 		for (int j = 0; j < n; j += u->nr)
 			for (int i = block; i < fr_min(rows, block + u->mc); i += u->mr)
-				u->gemm(fr_min(u->mr, rows - i), fr_min(u->nr, n - j), kn, a + (size_t)i * (size_t)kn,
-					(size_t)kn, (size_t)u->mr * (size_t)kn, b + (size_t)j * (size_t)kn,
-					c + (size_t)i * ldc + j, ldc, more);
+				product(fr_min(u->mr, rows - i), fr_min(u->nr, n - j), (int)words, a + (size_t)i * lda,
+					lda, (size_t)u->mr * lda, b + (size_t)j * words, c + (size_t)i * ldc + j, ldc,
+					more);
 }
 
 static void finish_rows(const struct gemm *g, int row, int rows, int n0, int n, const float *c, size_t ldc)
@@ -121,12 +160,12 @@ static void multiply(void *arg, int i, int worker)
 	int row = i % g->row_jobs * g->job_rows, rows = fr_min(g->job_rows, g->rows - row);
 	size_t padded = (size_t)fr_ceil_div(g->rows, u->mr) * (size_t)u->mr, ldc = (size_t)(g->mats * g->nc);
 
-	for (int k0 = 0; k0 < g->k; k0 += u->kc) {
-		int kn = fr_min(u->kc, g->k - k0);
+	for (int k0 = 0; k0 < g->k; k0 += depth(g)) {
+		int kn = fr_min(depth(g), g->k - k0);
 
 		for (int m = 0; m < g->mats; m++) {
-			pack_weights(u, &g->w[m], n0, n, k0, kn, b);
-			add_slice(u, rows, n, kn, g->cpu->a + padded * (size_t)k0 + (size_t)row * (size_t)kn, b,
+			pack_weights(g, &g->w[m], n0, n, k0, kn, b);
+			add_slice(g, rows, n, kn, g->cpu->a + padded * words_x(g, k0) + (size_t)row * words_x(g, kn), b,
 				  c + m * g->nc, ldc, k0 > 0);
 		}
 	}
@@ -164,11 +203,32 @@ static void take_output(struct gemm *g, const struct fr_linear *a, int row)
 	g->y = a->y + at;
 }
 
+/* Terms of x for products with these weights: both matrices of a gated product or none are multiplied in pairs. The
+ * pixels of patches enter in two terms always, as on a GPU. */
+static int terms_of(const struct gemm *g)
+{
+	for (int m = 0; m < g->mats; m++)
+		if (g->w[m].dtype != FR_BF16)
+			return 0;
+	return g->patch && g->cpu->terms ? 2 : g->cpu->terms;
+}
+
+static void pack_rows(struct gemm *g)
+{
+	fr_pool_run(g->cpu->pool, fr_ceil_div(g->rows, g->cpu->u.mr), pack_tile, g);
+}
+
+static void multiply_all(struct gemm *g)
+{
+	plan_jobs(g);
+	fr_pool_run(g->cpu->pool, g->col_jobs * g->row_jobs, multiply, g);
+}
+
 /* All rows, in blocks that the packed copy and a worker's sums have room for. */
 static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 {
 	const struct fr_ukr *u = &cpu->u;
-	int room = (int)(FR_PACK_FLOATS / (size_t)g->k);
+	int room = (int)(FR_PACK_FLOATS / (size_t)(g->k + 1)); /* an odd k in two terms takes one more */
 	int block = fr_min(FR_ROW_BLOCK, room) / u->mr * u->mr;
 
 	assert(g->k > 0 && g->k <= FR_MAX_COLS && g->w[0].cols == g->k && u->pack[g->w[0].dtype]);
@@ -184,13 +244,17 @@ static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 		if (g->residual)
 			part.residual = g->residual + (size_t)r * (size_t)g->w[0].rows;
 		part.y = g->y + (size_t)r * (size_t)g->w[0].rows;
-		fr_pool_run(cpu->pool, fr_ceil_div(part.rows, u->mr), pack_tile, &part);
-		plan_jobs(&part);
-		fr_pool_run(cpu->pool, part.col_jobs * part.row_jobs, multiply, &part);
+		part.terms = terms_of(&part);
+		pack_rows(&part);
+		multiply_all(&part);
 		for (const struct fr_linear *a = g->also; a; a = a->also) {
+			const int packed = part.terms;
+
 			take_output(&part, a, r);
-			plan_jobs(&part);
-			fr_pool_run(cpu->pool, part.col_jobs * part.row_jobs, multiply, &part);
+			part.terms = terms_of(&part);
+			if (part.terms != packed)
+				pack_rows(&part);
+			multiply_all(&part);
 		}
 	}
 }

@@ -1,5 +1,6 @@
 /* The cpu instance of the operations table: level, threads and scratch memory are settled here, once. */
 #include "cpu.h"
+#include "../ref_round.h"
 
 #include <stdlib.h>
 
@@ -81,6 +82,23 @@ static int take_scratch(struct fr_cpu *cpu, struct fr_error *err)
 	return 0;
 }
 
+/* Products in pairs where the level has them, or, for tests, in plain C. */
+static int take_roundings(struct fr_cpu *cpu, enum fr_level level, const struct fr_dev_opts *opts, struct fr_error *err)
+{
+	static const char *const activations[] = {"f32", "bf16", "2xbf16"};
+	struct fr_rounds r;
+
+	FR_TRY(fr_rounds_open(opts->roundings, &r, err));
+	if (r.pairs && level == FR_LEVEL_REF)
+		fr_ukr_ref_pairs(&cpu->u);
+	else if (opts->roundings)
+		return fr_fail(err, FR_E_USAGE, "only the ref instances take roundings");
+	if (cpu->u.gemm_pairs[0])
+		cpu->terms = r.pairs ? r.pairs : opts->precise ? 2 : 1;
+	cpu->host.dev.activations = activations[cpu->terms];
+	return 0;
+}
+
 int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
 {
 	enum fr_level level;
@@ -92,7 +110,6 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate the cpu backend");
 	cpu->host.dev.ops = &ops_cpu;
 	cpu->host.dev.isa = level == FR_LEVEL_REF ? "cpu-ref" : fr_level_names[level];
-	cpu->host.dev.activations = "f32";
 	cpu->host.dev.together = 1;
 	cpu->host.dev.maps = 1;
 	fr_ukr_ref(&cpu->u);
@@ -100,6 +117,10 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		fr_ukr_avx2(&cpu->u);
 	if (level >= FR_LEVEL_AVX512)
 		fr_ukr_avx512(&cpu->u);
+	if (level >= FR_LEVEL_AVX512BF16)
+		fr_ukr_avx512bf16(&cpu->u);
+	if (take_roundings(cpu, level, opts, err) != 0)
+		goto fail;
 	if (fr_pool_new(opts->threads, &cpu->pool, err) != 0)
 		goto fail;
 	cpu->host.dev.threads = fr_pool_threads(cpu->pool);

@@ -12,10 +12,12 @@ static const struct level {
 	const char *isa;
 	double (*fma)(long n);
 	uint64_t (*read)(const void *p, size_t n);
+	double (*pairs)(long n);
 } levels[] = {
-	{"cpu-ref", fr_peak_fma_ref, fr_peak_read_ref},
-	{"avx2", fr_peak_fma_avx2, fr_peak_read_avx2},
-	{"avx512", fr_peak_fma_avx512, fr_peak_read_avx512},
+	{"cpu-ref", fr_peak_fma_ref, fr_peak_read_ref, NULL},
+	{"avx2", fr_peak_fma_avx2, fr_peak_read_avx2, NULL},
+	{"avx512", fr_peak_fma_avx512, fr_peak_read_avx512, NULL},
+	{"avx512bf16", fr_peak_fma_avx512, fr_peak_read_avx512, fr_peak_pairs_avx512bf16},
 };
 
 static const struct level *level_of(const struct fr_dev *dev)
@@ -74,6 +76,7 @@ uint64_t fr_peak_read_ref(const void *p, size_t n)
 
 struct burst {
 	const struct level *level;
+	double (*loop)(long n);
 	const char *p;
 	size_t bytes;
 	double ops[1024]; /* by worker; sums of reads keep the loads alive */
@@ -84,7 +87,7 @@ static void fma_job(void *arg, int i, int worker)
 	struct burst *b = arg;
 
 	(void)i;
-	b->ops[worker % 1024] = b->level->fma(BURST_ROUNDS);
+	b->ops[worker % 1024] = b->loop(BURST_ROUNDS);
 }
 
 static void read_job(void *arg, int i, int worker)
@@ -95,14 +98,24 @@ static void read_job(void *arg, int i, int worker)
 	b->ops[worker % 1024] = (double)b->level->read(b->p + from, n);
 }
 
-double fr_cpu_peak_fma(struct fr_dev *dev)
+static double rate(struct fr_dev *dev, double (*loop)(long n))
 {
-	struct burst b = {.level = level_of(dev)};
+	struct burst b = {.loop = loop};
 	int jobs = dev->threads * BURST_JOBS;
 	double start = now();
 
 	fr_pool_run(((struct fr_cpu *)dev)->pool, jobs, fma_job, &b);
 	return b.ops[0] * jobs / (now() - start);
+}
+
+double fr_cpu_peak_fma(struct fr_dev *dev)
+{
+	return rate(dev, level_of(dev)->fma);
+}
+
+double fr_cpu_peak_pairs(struct fr_dev *dev)
+{
+	return level_of(dev)->pairs ? rate(dev, level_of(dev)->pairs) : 0;
 }
 
 double fr_cpu_peak_read(struct fr_dev *dev, const void *p, size_t bytes)

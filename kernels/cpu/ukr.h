@@ -1,6 +1,7 @@
 /* The micro-kernels that the cpu instance is made of, with their block sizes beside them. The table is filled with ref
  * (which uses nothing above baseline x86-64), then overwritten level by level, so every pointer is always valid. All
- * levels compute the bits of the contract in ops.h; what differs is the shape of the register tile.
+ * levels compute the bits of the contract in ops.h; what differs is the shape of the register tile, and whether
+ * products of bf16 weights are made in pairs.
  *
  * Edges are the micro-kernels' business: they read and write exactly the elements named here. */
 #ifndef FR_KERNELS_CPU_UKR_H
@@ -17,6 +18,9 @@ typedef void fr_pack_fn(int n, int k, const void *w, size_t ldw, float *b);
 /* y[r * ldy + c] = lane(x[r], w[c * ldw ..]) over k, r < rows <= FR_MAX_GEMV_ROWS, c < cols; x as gemv_pack of this
  * dtype left it. Reads w once from memory. */
 typedef void fr_gemv_fn(int rows, int cols, int k, const float *x, const void *w, size_t ldw, float *y, size_t ldy);
+/* A product on packed panels: fr_ukr below. */
+typedef void fr_gemm_fn(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c,
+			size_t ldc, int more);
 /* for j < n in order: o[d] = fma(p[j], v[j * ldv + d], o[d]), d < dim. */
 typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ldv, float *o);
 
@@ -24,12 +28,18 @@ struct fr_ukr {
 	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
 	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. ahead: how far behind a the rows lie
 	 * that come next, to be fetched meanwhile; 0 for none. */
-	void (*gemm)(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c,
-		     size_t ldc, int more);
+	fr_gemm_fn *gemm;
 	int mr, nr;
 	int kc; /* depth of a panel: nr * kc floats stay in L1 while mc rows pass */
 	int mc; /* rows of a block: mc * kc floats stay in L2 while nc columns pass; a multiple of mr */
 	int nc; /* columns of a job, a multiple of nr */
+	/* The same of bf16 weights in pairs (ops.h), x in one term or two, on panels of 32-bit words with the block
+	 * sizes above. k counts words of b, each the elements 2i (low half) and 2i + 1 of one column, zero beyond an
+	 * odd end; a has as many words as terms for each. NULL in a level without. pack_pairs: as pack, k elements.
+	 * pack_terms: a row of k floats into its words, rounded. */
+	fr_gemm_fn *gemm_pairs[2];
+	fr_pack_fn *pack_pairs;
+	void (*pack_terms[2])(int k, const float *x, float *dst);
 	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */
 	fr_pack_fn *pack_rows[FR_DTYPES]; /* values: w has k rows of n elements, b[i, j] = w[i, j] */
 
@@ -65,5 +75,8 @@ struct fr_ukr {
 void fr_ukr_ref(struct fr_ukr *u);
 void fr_ukr_avx2(struct fr_ukr *u);
 void fr_ukr_avx512(struct fr_ukr *u);
+/* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
+void fr_ukr_avx512bf16(struct fr_ukr *u);
+void fr_ukr_ref_pairs(struct fr_ukr *u);
 
 #endif

@@ -2,6 +2,7 @@
  * is small and odd on purpose, so that tests with these exercise every edge of the drivers. */
 #include "ukr.h"
 #include "../math.h"
+#include "../pairs.h"
 
 #define MR 3
 #define NR 8
@@ -18,6 +19,84 @@ static void gemm(int m, int n, int k, const float *a, size_t lda, size_t ahead, 
 				acc = fmaf(a[(size_t)i * lda + (size_t)p], b[p * NR + j], acc);
 			c[(size_t)i * ldc + (size_t)j] = acc;
 		}
+}
+
+/* Half h of a word of a panel of pairs, as float32. */
+static float half_of(float word, int h)
+{
+	uint32_t u = fr_f32_bits(word);
+
+	return fr_bits_f32(h ? u & 0xffff0000u : u << 16);
+}
+
+static void multiply_pairs(int terms, int m, int n, int k, const float *a, size_t lda, const float *b, float *c,
+			   size_t ldc, int more)
+{
+	for (int i = 0; i < m; i++)
+		for (int j = 0; j < n; j++) {
+			float acc = more ? c[(size_t)i * ldc + (size_t)j] : 0.0f;
+
+			for (int p = 0; p < k * terms; p++) {
+				float x = a[(size_t)i * lda + (size_t)p], w = b[p / terms * NR + j];
+
+				acc = fr_pair_add(acc, half_of(x, 0), half_of(x, 1), half_of(w, 0), half_of(w, 1));
+			}
+			c[(size_t)i * ldc + (size_t)j] = acc;
+		}
+}
+
+static void pairs_1(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c, size_t ldc,
+		    int more)
+{
+	(void)ahead;
+	multiply_pairs(1, m, n, k, a, lda, b, c, ldc, more);
+}
+
+static void pairs_2(int m, int n, int k, const float *a, size_t lda, size_t ahead, const float *b, float *c, size_t ldc,
+		    int more)
+{
+	(void)ahead;
+	multiply_pairs(2, m, n, k, a, lda, b, c, ldc, more);
+}
+
+static float pair_word(uint16_t low, uint16_t high)
+{
+	return fr_bits_f32((uint32_t)high << 16 | low);
+}
+
+static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
+{
+	for (int i = 0; i < k; i += 2)
+		for (int j = 0; j < NR; j++) {
+			const uint16_t *at = (const uint16_t *)w + (size_t)j * ldw + (size_t)i;
+
+			b[i / 2 * NR + j] = j < n ? pair_word(at[0], i + 1 < k ? at[1] : 0) : 0.0f;
+		}
+}
+
+static void pack_terms(int terms, int k, const float *x, float *dst)
+{
+	for (int i = 0; i < k; i += 2) {
+		float a = x[i], b = i + 1 < k ? x[i + 1] : 0;
+
+		for (int t = 0; t < terms; t++) {
+			float high_a = fr_pair_term(a), high_b = fr_pair_term(b);
+
+			*dst++ = pair_word(fr_f32_bf16(high_a), fr_f32_bf16(high_b));
+			a -= high_a;
+			b -= high_b;
+		}
+	}
+}
+
+static void pack_terms_1(int k, const float *x, float *dst)
+{
+	pack_terms(1, k, x, dst);
+}
+
+static void pack_terms_2(int k, const float *x, float *dst)
+{
+	pack_terms(2, k, x, dst);
 }
 
 /* One element of a matrix of weights; the type is known at compile time at every call. */
@@ -254,4 +333,13 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.widen = {[FR_F32] = widen_f32, [FR_F16] = widen_f16, [FR_BF16] = widen_bf16},
 		.narrow = {[FR_F32] = narrow_f32, [FR_F16] = narrow_f16},
 	};
+}
+
+void fr_ukr_ref_pairs(struct fr_ukr *u)
+{
+	u->gemm_pairs[0] = pairs_1;
+	u->gemm_pairs[1] = pairs_2;
+	u->pack_pairs = pack_pairs;
+	u->pack_terms[0] = pack_terms_1;
+	u->pack_terms[1] = pack_terms_2;
 }

@@ -1,0 +1,136 @@
+/* End to end where bf16 weights meet activations rounded to bf16 (level avx512bf16, ops.h "pairs"): the small
+ * checkpoints, every tap, 24 greedy tokens. The plain instance with the same roundings runs on any machine, so the
+ * bounds are checked everywhere; the level itself has its bits, where the CPU has the level.
+ *
+ * agreed/  Two terms (precise): within PRECISE_LIMIT times the limits of the float32 goldens, as on a GPU
+ *          (cuda_e2e.c): two terms are off by some 20 u, the limits suppose sums of 40 to 344 terms, u sqrt(K) = 6 to
+ *          19 u, and with the rest of both parties' roundings that is as much again as they allow for.
+ *          One term: within TERM_LIMIT times those limits. Half an ulp of 8 bits is 2^-9 at most; over all mantissas
+ *          the rms of the relative error is 2^-9 / sqrt(3) * (1 / 2)^(1/2) = 8e-4 = 13400 u. The same for every input
+ *          of a sum moves it by 13400 u of the row's size, where the goldens count u sqrt(K), at least 6.3 u.
+ * exact/   The bits of the level and of the plain instance with its roundings are equal; without bf16 weights both are
+ *          those of ref. */
+#include "e2e.h"
+
+#define PRECISE_LIMIT 2.0
+#define TERM_LIMIT (13400 / 6.3)
+
+static const struct {
+	const char *name, *isa;
+	int precise;
+	double limit;
+} ways[] = {
+	{"avx512bf16", "ref-avx512bf16", 0, TERM_LIMIT},
+	{"avx512bf16-precise", "ref-avx512bf16-precise", 1, PRECISE_LIMIT},
+};
+#define WAYS (int)(sizeof ways / sizeof *ways)
+
+static float logit(const struct golden *g, int i)
+{
+	const struct fr_tensor *t = golden_find(g, "verdict.logits");
+	float v = NAN;
+
+	if (t && t->bytes >= 4 * (size_t)(i + 1))
+		memcpy(&v, (const char *)t->data + 4 * i, 4);
+	return v;
+}
+
+static int has_bf16(const char *name)
+{
+	static const char *const without[] = {"old-f32", "new-f16-688", "fr-merged-f16"};
+
+	for (size_t i = 0; i < sizeof without / sizeof *without; i++)
+		if (strcmp(name, without[i]) == 0)
+			return 0;
+	return 1;
+}
+
+/* verdict.logits is [real, fake]. */
+static double p_fake(const struct golden *g)
+{
+	return 1 / (1 + exp((double)logit(g, 0) - (double)logit(g, 1)));
+}
+
+/* Two terms agree with the golden, tokens too; of one term a token may be another, and what follows it then. */
+static void check_limits(const char *name, int way, const struct golden *want, const struct golden *got)
+{
+	static const char *const groups[] = {"vision.", "projector.", "clip.",	"dino.",
+					     "fusion.", "decoder.",   "logits", "verdict."};
+
+	if (ways[way].precise) {
+		check_golden(name, ways[way].name, ways[way].limit, want, got);
+		return;
+	}
+	check_group(name, ways[way].name, "pixels", 0, want, got);
+	check_group(name, ways[way].name, "input_ids", 0, want, got);
+	for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+		if (has_group(want, groups[i]))
+			check_group(name, ways[way].name, groups[i], ways[way].limit, want, got);
+}
+
+static void run_way(const char *name, int w, const struct made *made, const struct golden *want,
+		    const struct golden *plain, int level)
+{
+	struct fr_session_opts way = {.backend = "cpu", .isa = ways[w].isa, .threads = 2, .kv_f32 = 1};
+	int rounds = has_bf16(name);
+	struct golden got, fast;
+	struct fr_error err;
+	char label[128];
+
+	snprintf(label, sizeof label, "exact/%s/%s", name, ways[w].name);
+	if (dump_open(name, &way, made, &got, &err)) {
+		test_fail(label, "%s", err.text);
+		return;
+	}
+	printf("# %s p_fake %.6f, float32 %.6f, apart %.2e\n", label, p_fake(&got), p_fake(plain),
+	       p_fake(&got) - p_fake(plain));
+	if (rounds)
+		check_limits(name, w, want, &got);
+	else
+		check_same(label, plain, &got);
+	snprintf(label, sizeof label, "exact/%s/%s-is-ref", name, ways[w].name);
+	way.isa = "avx512bf16";
+	way.precise = ways[w].precise;
+	if (!level) {
+		test_skip(label, "this CPU lacks the level");
+	} else if (dump_open(name, &way, made, &fast, &err)) {
+		test_fail(label, "%s", err.text);
+	} else {
+		check_same(label, &got, &fast);
+		golden_close(&fast);
+	}
+	golden_close(&got);
+}
+
+static void run_case(const char *name, int level)
+{
+	const struct fr_session_opts way = {.backend = "cpu", .isa = "ref", .kv_f32 = 1};
+	struct golden want, plain;
+	struct made made;
+	struct fr_error err;
+
+	if (case_open(name, &want, &made))
+		return;
+	if (dump_open(name, &way, &made, &plain, &err)) {
+		test_fail(name, "ref: %s", err.text);
+	} else {
+		for (int w = 0; w < WAYS; w++)
+			run_way(name, w, &made, &want, &plain, level);
+		golden_close(&plain);
+	}
+	golden_close(&want);
+}
+
+/* usage: e2e_bf16 [CASE] */
+int main(int argc, char **argv)
+{
+	int level = cpu_has("avx512bf16");
+
+	if (argc > 1)
+		run_case(argv[1], level);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases && argc < 2; i++)
+		run_case(cases[i], level);
+	for (size_t i = 0; i < FR_CASES && argc < 2; i++)
+		run_case(fr_cases[i], level);
+	return test_done();
+}
