@@ -8,6 +8,8 @@
 #include "judge.h"
 #include "numbers.h"
 
+#define NO_SCORE ", so there is no P(fake); the score before any reasoning (p_fake_direct) does not take its place"
+
 /* What is read off a text that has ended. due: it reached its conclusion, but could not be fed to its last token. */
 static void conclude(const struct fr_session *s, struct fr_result *r, int due)
 {
@@ -22,11 +24,8 @@ static void conclude(const struct fr_session *s, struct fr_result *r, int due)
 	}
 	if (!r->has_score && r->n_warnings < FR_MAX_WARNINGS)
 		r->warnings[r->n_warnings++] =
-			due ? "the text reached its conclusion at the model's last position, so there is no P(fake); "
-			      "the "
-			      "score before any reasoning (p_fake_direct) does not take its place"
-			    : "the text did not reach its conclusion, so there is no P(fake); the score before any "
-			      "reasoning (p_fake_direct) does not take its place";
+			due ? "the text reached its conclusion at the model's last position" NO_SCORE
+			    : "the text did not reach its conclusion" NO_SCORE;
 }
 
 static void finish(struct fr_run *run, struct fr_lane *l, const char *stop)
