@@ -201,7 +201,7 @@ checks: $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-ru
 		tests/cli_reasoned.test.sh tests/cli_parts.test.sh
 
 # On a machine with a GPU: tests/gpu.sh says what. PARTS="rows e2e sanitizer" takes some of it.
-test-gpu: all $B/tests/cuda_kernels $B/tests/cuda_map $B/tests/cuda_lora $B/tests/cuda_e2e
+test-gpu: all $B/tests/cuda_kernels $B/tests/cuda_map $B/tests/cuda_lora $B/tests/cuda_e2e $B/tests/cuda_speculate
 	tests/gpu.sh $(PARTS)
 
 # What this machine can do, and what the kernels reach of it.

@@ -262,6 +262,7 @@ static void say_held(const struct bench *b, size_t bytes)
 
 /* ---- the stages ---- */
 
+/* No proposed tokens: the same pictures come again, and their texts would be known. */
 static int open_session(const struct bench *b, int batch, int verdict_only, struct fr_session **s, struct fr_error *err)
 {
 	const struct fr_session_opts o = {.backend = b->opts->backend,
@@ -271,7 +272,8 @@ static int open_session(const struct bench *b, int batch, int verdict_only, stru
 					  .no_cublas = b->opts->no_cublas,
 					  .batch = batch,
 					  .max_tokens = b->opts->tokens ? b->opts->tokens : TOKENS,
-					  .verdict_only = verdict_only};
+					  .verdict_only = verdict_only,
+					  .speculate = -1};
 
 	return fr_session_new(b->model, &o, s, err);
 }

@@ -1,6 +1,7 @@
 /* fr-run check: images in, one result each out, in the form asked for. */
 #include "cli.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,17 @@ static void say_start(const struct run *r)
 		say("on the CPU: %s", fr_session_passed_over(f->session));
 }
 
+static void say_speculation(const struct run *r)
+{
+	const struct fr_speculation s = fr_session_speculation(r->facts.session);
+
+	if (!s.proposed)
+		return;
+	say("text: %.2f tokens a step of an image; %" PRIu64 " of %" PRIu64
+	    " tokens proposed ahead were right (%.0f %%)",
+	    1 + (double)s.taken / (double)s.steps, s.taken, s.proposed, 100.0 * (double)s.taken / (double)s.proposed);
+}
+
 static void say_end(const struct run *r)
 {
 	const struct counts *n = &r->n;
@@ -245,6 +257,8 @@ static void say_end(const struct run *r)
 		buf_printf(&b, "; in %zu the text contradicts the score", n->differ);
 	if (n->images)
 		say("%s", buf_text(&b));
+	if (r->cli->v.verbose)
+		say_speculation(r);
 	if (n->forced)
 		say("opening forced in %zu of %zu images: the model would have begun its answer otherwise", n->forced,
 		    n->images);

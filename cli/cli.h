@@ -22,7 +22,7 @@ enum {
 };
 struct values {
 	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from, *map;
-	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base;
+	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base, *speculate, *draft_from;
 	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
 	uint64_t seed, max_pixels;

@@ -104,6 +104,12 @@ const struct option options[] = {
 	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,
 	 "images whose text is written together; results do not depend on it (default: 1 on the CPU; on a GPU 8, or as "
 	 "many as its memory has room for)"},
+	{"speculate", 0, "auto|off|N", T_TEXT, V(speculate), .commands = C_CHECK | C_INFO, .group = G_MACHINE,
+	 .help = "greedy text: tokens proposed ahead from what earlier texts went on with, and checked together, so that "
+		 "weights are read once for several; results do not depend on it. N proposes that many, 1 to 15, auto as "
+		 "many as pay on this device (default auto)"},
+	{"draft-from", 0, "FILE", T_TEXT, V(draft_from), .commands = C_CHECK, .group = G_MACHINE,
+	 .help = "learn proposals from earlier texts, too: lines of --json, or one text a line"},
 	{"kv", 0, "f16|f32", T_CHOICE, V(kv), .commands = C_SESSION | C_INFO, .group = G_MACHINE,
 	 .help = "number format of the KV cache (default f16)"},
 

@@ -121,6 +121,11 @@ struct fr_session_opts {
 	double threshold;       /* p_fake >= threshold is fake; 0: 0.5 */
 	double band_lo, band_hi; /* lo <= p < hi is inconclusive; both 0: no band */
 	uint64_t max_pixels;    /* 0: 178956970, Pillow's own bomb limit */
+#define FR_MAX_SPECULATE 15
+	int speculate;          /* tokens of greedy text that are proposed ahead and checked together: 0: as many as pay,
+				   -1: none, 1 to FR_MAX_SPECULATE: that many wherever there is a proposal. No result depends on it */
+	const char *draft_from; /* texts to learn proposals from: lines of --json, or one text a line; NULL: only those
+				   that the session writes */
 	int heat;               /* results come with where the encoder looked */
 	FILE *plan;             /* the memory plan goes there before anything is taken; NULL: nowhere */
 };
@@ -141,6 +146,13 @@ const char *fr_session_streamed(const struct fr_session *s);    /* "" when all w
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "bf16", "2xbf16", "16bit", "2x16bit" */
 int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */
+/* Tokens written ahead of their own step since the session was opened. */
+struct fr_speculation {
+	uint64_t steps;    /* decode steps of a sequence */
+	uint64_t proposed; /* tokens that took part in them as rows of their own */
+	uint64_t taken;    /* of these, the ones that were right */
+};
+struct fr_speculation fr_session_speculation(const struct fr_session *s);
 const char *fr_session_prompt(const struct fr_session *s);      /* the text as it is fed, "<image>" included */
 const char *fr_session_chat(const struct fr_session *s);
 

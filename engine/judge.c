@@ -42,6 +42,7 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 	 * a text ends at the last position too, whatever --max-tokens says */
 	const int room = s->kv.max_pos - s->n_prompt + 1, most = s->o.max_tokens < room ? s->o.max_tokens : room;
 
+	run.ids_cap = (size_t)most;
 	run.text_cap = ((size_t)most + 2) * (fr_tokenizer_max_piece(s->model->tok) + 16);
 	run.ring = calloc(run.ring_n, sizeof *run.ring);
 	run.lane = calloc((size_t)s->o.batch, sizeof *run.lane);
@@ -50,6 +51,9 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 		goto out;
 	for (size_t i = 0; i < run.ring_n && !s->o.verdict_only; i++)
 		if (!(run.ring[i].text = malloc(run.text_cap)))
+			goto out;
+	for (size_t i = 0; i < run.ring_n && s->drafts; i++)
+		if (!(run.ring[i].ids = calloc(run.ids_cap, sizeof(int32_t))))
 			goto out;
 	for (size_t i = 0; i < run.ring_n && s->heat; i++)
 		if (!(run.ring[i].heat = calloc((size_t)s->model->desc.n_image, sizeof *s->heat)))
@@ -67,6 +71,7 @@ out:
 done:
 	for (size_t i = 0; run.ring && i < run.ring_n; i++) {
 		free(run.ring[i].text);
+		free(run.ring[i].ids);
 		free(run.ring[i].heat);
 	}
 	free(run.ring);

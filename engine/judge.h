@@ -9,6 +9,8 @@ struct fr_record {
 	struct fr_result r;
 	char sha256[65];
 	char *text;	 /* [text_cap], owned by the ring */
+	int32_t *ids;	 /* [ids_cap] of the text so far, its end token left out; owned by the ring; NULL: no proposals */
+	size_t n_ids;
 	float *heat;	 /* [n_image], owned by the ring; NULL: not asked for */
 	size_t streamed; /* bytes of text already handed to io->text */
 	int begun, done;
@@ -42,7 +44,7 @@ struct fr_run {
 	struct fr_lane *lane;
 	struct fr_start *start; /* [s->together] */
 	int active, ended;
-	size_t text_cap;
+	size_t text_cap, ids_cap;
 };
 
 /* engine/records.c */
@@ -66,7 +68,7 @@ int fr_starts_fill(struct fr_run *run, struct fr_error *err);
 /* The text's first tokens, of the i-th image prefilled: the opening when it is greedy's own, else a choice at the
  * prompt's last row. */
 void fr_lane_begin(struct fr_run *run, int i);
-/* One token more in every lane that has text to write. */
+/* One step: a token more in every lane that has text to write, and as many of those proposed as are right. */
 int fr_lanes_step(struct fr_run *run, struct fr_error *err);
 
 #endif

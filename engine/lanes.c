@@ -1,5 +1,12 @@
 /* The sequences whose text is being written: all running ones are stepped together, and each ends by itself.
  *
+ * A lane's rows in a step are its next token and, behind it, tokens that were proposed (drafts.h). Each row sees the
+ * keys of those before it, because a step stores all of them before it attends, and decode products give a row the same
+ * bits whatever stands beside it. So as long as each proposed token is the one chosen at the row before, its row is
+ * what a step of its own would have been, and is taken just as that; at the first that is not, the rest is left. What
+ * the rows left have stored lies at positions that come again: a row reads positions up to its own, and each of those
+ * was stored anew, in this step or an earlier one, when its token was known.
+ *
  * A model that reasons is scored where its text reaches the conclusion: when the last tokens are those of the opening,
  * its first piece left out, the label logits of the next row are the reasoned score, the first time only. A text that
  * has no token left there goes one step further for the score alone; without that step the limit would cost the
@@ -70,6 +77,8 @@ static void accept(struct fr_run *run, struct fr_lane *l, int32_t id)
 		finish(run, l, "eos");
 		return;
 	}
+	if (l->rec->ids)
+		l->rec->ids[l->rec->n_ids++] = id;
 	r->text_len += fr_detok_push(&l->detok, id, l->rec->text + r->text_len);
 	l->rec->text[r->text_len] = 0;
 	l->next = id;
@@ -115,37 +124,79 @@ void fr_lane_begin(struct fr_run *run, int i)
 	accept(run, l, sampling ? s->sampled[i] : picked[row]);
 }
 
+/* A lane's rows in a step. */
+struct turn {
+	struct fr_lane *l;
+	int row, rows;
+};
+
+static int min(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+/* Rows from t->row on, `room` of them at most: the lane's token, and what is proposed after it as far as the text may
+ * still go. */
+static void fill_rows(struct fr_run *run, int seq, int room, struct turn *t)
+{
+	struct fr_session *s = run->s;
+	const struct fr_record *rec = t->l->rec;
+	const int positions = s->kv.max_pos - t->l->pos, tokens = s->o.max_tokens - rec->r.generated_tokens;
+
+	s->ids[t->row] = t->l->next;
+	s->draw[t->row] = s->o.sampler.temperature > 0 ? fr_rng_draw(&t->l->rng) : 0;
+	t->rows = 1 + fr_drafts_propose(s, rec->ids, rec->n_ids, run->active,
+					min(min(room, FR_MAX_STEP_ROWS), min(positions, tokens)) - 1,
+					s->ids + t->row + 1);
+	for (int i = 0; i < t->rows; i++)
+		s->row[t->row + i] = (struct fr_row){.seq = seq, .pos = t->l->pos + i};
+	s->spec.steps++;
+	s->spec.proposed += (uint64_t)t->rows - 1;
+}
+
+/* What the rows chose, as long as each was fed what the one before it chose. */
+static int take_rows(struct fr_run *run, const struct turn *t, struct fr_error *err)
+{
+	struct fr_session *s = run->s;
+	struct fr_lane *l = t->l;
+
+	for (int row = t->row; l->rec; row++) {
+		const struct fr_result *r = &l->rec->r;
+		char where[64];
+		snprintf(where, sizeof where, "image %zu, token %d", r->index + 1, r->generated_tokens + 1);
+		if (s->picked[row] < 0)
+			return fr_explain_numbers(s, NULL, where, err);
+		l->pos++;
+		if (l->due)
+			FR_TRY(take_reasoned(s, l, row, err));
+		if (l->full)
+			finish(run, l, "length");
+		else
+			accept(run, l, s->picked[row]);
+		if (row + 1 == t->row + t->rows || s->ids[row + 1] != s->picked[row])
+			break;
+		s->spec.taken += l->rec != NULL;
+	}
+	return 0;
+}
+
 int fr_lanes_step(struct fr_run *run, struct fr_error *err)
 {
 	struct fr_session *s = run->s;
-	struct fr_lane *of_row[256];
-	int n = 0;
+	struct turn turn[256];
+	int n = 0, rows = 0;
 
 	for (int i = 0; i < s->o.batch; i++) {
-		struct fr_lane *l = &run->lane[i];
-		if (!l->rec)
+		if (!run->lane[i].rec)
 			continue;
-		s->ids[n] = l->next;
-		s->row[n] = (struct fr_row){.seq = i, .pos = l->pos++};
-		s->draw[n] = s->o.sampler.temperature > 0 ? fr_rng_draw(&l->rng) : 0;
-		of_row[n++] = l;
+		turn[n] = (struct turn){.l = &run->lane[i], .row = rows};
+		fill_rows(run, i, (s->step_rows - rows) / (run->active - n), &turn[n]);
+		rows += turn[n++].rows;
 	}
-	FR_TRY(fr_session_step(s, n, err));
-	for (int i = 0; i < n; i++) {
-		const struct fr_result *r = &of_row[i]->rec->r;
-		char where[64];
-		of_row[i]->rec->r.ms_decode += s->ms_text;
-		snprintf(where, sizeof where, "image %zu, token %d", r->index + 1, r->generated_tokens + 1);
-		if (s->picked[i] < 0)
-			return fr_explain_numbers(s, NULL, where, err);
-	}
-	for (int i = 0; i < n; i++) {
-		if (of_row[i]->due)
-			FR_TRY(take_reasoned(s, of_row[i], i, err));
-		if (of_row[i]->full)
-			finish(run, of_row[i], "length");
-		else
-			accept(run, of_row[i], s->picked[i]);
-	}
+	FR_TRY(fr_session_step(s, rows, err));
+	for (int i = 0; i < n; i++)
+		turn[i].l->rec->r.ms_decode += s->ms_text;
+	for (int i = 0; i < n; i++)
+		FR_TRY(take_rows(run, &turn[i], err));
 	return 0;
 }

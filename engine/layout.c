@@ -27,6 +27,9 @@ static int check_options(const struct fr_session_opts *o, struct fr_error *err)
 			       (double)o->sampler.temperature, o->sampler.top_k, (double)o->sampler.top_p);
 	if (o->authors_rule && o->verdict_only)
 		return fr_fail(err, FR_E_USAGE, "the authors' rule reads the text, which verdict-only does not write");
+	if (o->speculate < -1 || o->speculate > FR_MAX_SPECULATE)
+		return fr_fail(err, FR_E_USAGE, "%d proposed tokens a step, expected -1 (none), 0 (as pays) or 1 to %d",
+			       o->speculate, FR_MAX_SPECULATE);
 	if (o->gpu_layers < -1)
 		return fr_fail(err, FR_E_USAGE, "%d layers on the device, expected -1 (none), 0 (all) or more",
 			       o->gpu_layers);
@@ -187,7 +190,7 @@ static struct fr_limits limits_of(const struct fr_session *s)
 	const int widest = max(max(max(t->dim, t->ffn), max(t->heads * t->head_dim, d->proj_dim)),
 			       max(d->fusion.ffn, t->lora_rank));
 	struct fr_limits l = {.rows = max(s->rows_max, s->together * (1 + d->n_image)),
-			      .decode_rows = s->o.batch,
+			      .decode_rows = s->step_rows,
 			      .cols = widest,
 			      .outs = widest,
 			      .heads = t->heads,
@@ -213,8 +216,9 @@ static void size_up(struct fr_session *s, const struct fr_session_force *force)
 
 	s->together = batch < wish ? batch : wish;
 	s->ahead = force && force->ahead ? force->ahead : s->dev->device ? s->together : 0;
-	s->rows_max = max(s->together * (s->n_prompt + opening), batch);
-	s->logit_rows = max(s->together * (1 + opening), batch);
+	s->step_rows = fr_drafts_rows(s);
+	s->rows_max = max(s->together * (s->n_prompt + opening), s->step_rows);
+	s->logit_rows = max(s->together * (1 + opening), s->step_rows);
 	s->plan.n = 0;
 	plan_session(s);
 	plan_vision(s);

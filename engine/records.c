@@ -1,4 +1,5 @@
-/* What is known of each image, in a ring, until it leaves in input order. */
+/* What is known of each image, in a ring, until it leaves in input order; what proposes tokens learns the texts in that
+ * order. */
 #include "judge.h"
 
 struct fr_record *fr_record_of(struct fr_run *run, size_t index)
@@ -39,6 +40,8 @@ void fr_records_emit(struct fr_run *run)
 		if (!rec->done)
 			return;
 		run->io->result(run->io->user, &rec->r);
+		if (rec->ids && rec->r.text)
+			fr_ngram_learn(run->s->drafts, rec->ids, rec->n_ids, strcmp(rec->r.stop, "eos") == 0);
 	}
 }
 

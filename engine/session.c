@@ -90,6 +90,7 @@ static int open_session(struct fr_session *s, const struct fr_session_force *for
 		s->dev->ops->work(s->dev, s->work, fr_plan_bytes(&s->plan, &s->work), &s->limits);
 	FR_TRY(take_host(s, err));
 	FR_TRY(put_rope_tables(s, err));
+	FR_TRY(fr_drafts_open(s, err));
 	if (s->stay < m->desc.text.layers)
 		FR_TRY(fr_stream_open(&m->desc, &m->weights, s->stay, &s->stream, err));
 	return fr_net_load(&s->net, s->dev, &m->desc, &m->weights, s->device_layers, err);
@@ -148,6 +149,7 @@ int fr_session_measure(const struct fr_model *m, const struct fr_session_opts *o
 void fr_session_close(struct fr_session *s)
 {
 	fr_stream_close(s->stream);
+	fr_ngram_free(s->drafts);
 	fr_intake_free(s->intake);
 	fr_net_free(&s->net);
 	if (s->dev) {
@@ -363,6 +365,11 @@ const char *fr_session_device(const struct fr_session *s)
 int fr_session_batch(const struct fr_session *s)
 {
 	return s->o.batch;
+}
+
+struct fr_speculation fr_session_speculation(const struct fr_session *s)
+{
+	return s->spec;
 }
 
 const char *fr_session_passed_over(const struct fr_session *s)

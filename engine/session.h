@@ -2,6 +2,7 @@
 #ifndef FR_ENGINE_SESSION_H
 #define FR_ENGINE_SESSION_H
 
+#include "drafts.h"
 #include "intake.h"
 #include "model.h"
 #include "net.h"
@@ -45,8 +46,9 @@ struct fr_session {
 	int n_prompt;
 
 	/* host memory for one call */
-	int rows_max;              /* together * (n_prompt + n_opening), or the batch if that is more */
-	int logit_rows;            /* together * (1 + n_opening), or the batch if that is more */
+	int step_rows;             /* of a decode step at most: the batch, or more with proposed tokens */
+	int rows_max;              /* together * (n_prompt + n_opening), or step_rows if that is more */
+	int logit_rows;            /* together * (1 + n_opening), or step_rows if that is more */
 	int32_t *ids;              /* [rows_max] */
 	struct fr_row *row;        /* [rows_max] */
 	double *draw;              /* [logit_rows]: uniform in [0, 1), of the tokens to be sampled */
@@ -57,6 +59,8 @@ struct fr_session {
 	float *heads;              /* [together, heads, 1 + n_image]: what heat is made of */
 	float (*labels)[2];        /* [together]: logits of real and fake at the last row of each prefilled sequence */
 	struct fr_intake *intake;  /* together + ahead pictures */
+	struct fr_ngram *drafts;   /* learns the texts as they leave; NULL: nothing is proposed */
+	struct fr_speculation spec; /* counts since the session was opened */
 	struct fr_tap *tap;        /* NULL but while dumping */
 	double ms_vision, ms_text; /* of the last call */
 	/* Called while the device is at work on what a step has asked of it. NULL: not at all. */
@@ -82,7 +86,7 @@ struct fr_prefill {
 	const double *draw; /* NULL: greedy only */
 };
 int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err);
-/* One row of each of n sequences: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
+/* n rows, at most s->step_rows, each the next of its sequence or one behind it in the same call: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
  * chosen come to s->picked. */
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err);
 /* The label logits of row `row` of the last step. */

@@ -16,6 +16,7 @@ static int take(struct fr_run *run, int patient)
 	struct fr_job job = {0};
 	struct fr_record *rec;
 	char *text;
+	int32_t *ids;
 	float *heat;
 
 	if (run->ended || run->tail - run->head == run->ring_n ||
@@ -29,8 +30,9 @@ static int take(struct fr_run *run, int patient)
 	}
 	rec = fr_record_of(run, run->tail);
 	text = rec->text;
+	ids = rec->ids;
 	heat = rec->heat;
-	*rec = (struct fr_record){.text = text, .heat = heat, .r.index = run->tail};
+	*rec = (struct fr_record){.text = text, .ids = ids, .heat = heat, .r.index = run->tail};
 	fr_intake_give(s->intake, run->tail++, &job);
 	return 1;
 }

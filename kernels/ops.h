@@ -273,6 +273,8 @@ struct fr_dev {
 	const char *device;      /* the hardware's own name: "NVIDIA H200"; NULL on the CPU */
 	int together;            /* images that one prefill serves best; 1 on the CPU */
 	int maps;                /* 1: weights are used where their files are mapped and take no memory of their own */
+	double row_cost;         /* what one row more adds to a decode step, as a share of a step of one row; 1: as much
+				    as a step of its own, so that reading weights once for several tokens gains nothing */
 	int threads;
 	size_t copied;           /* bytes of weights copied because of their alignment */
 	size_t held;             /* bytes allocated now (alloc, vector and copies) */

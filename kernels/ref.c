@@ -362,7 +362,7 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	*out = NULL;
 	if (!ref)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for the ref device", sizeof *ref);
-	ref->host.dev = (struct fr_dev){.ops = &ref_ops, .activations = "f32", .together = 1, .maps = 1, .threads = 1};
+	ref->host.dev = (struct fr_dev){.ops = &ref_ops, .activations = "f32", .together = 1, .row_cost = 1, .maps = 1, .threads = 1};
 	if (fr_rounds_open(opts->roundings, &ref->rounds, err) != 0 ||
 	    fr_host_alloc(&ref->host.dev, 2 * FR_MAX_COLS * sizeof(float), &wide, err) != 0) {
 		ref_close(&ref->host.dev);

@@ -38,6 +38,8 @@ says usage/dump-no-output 2 "-o OUT.safetensors" dump -m demo "$one"
 says usage/bench 2 "peak, kernels or model expected" bench x
 says usage/selftest 2 "takes no arguments" selftest x
 says usage/help-of-nothing 2 "no command 'nothing'" help nothing
+says usage/speculate 2 "--speculate: '16' is not auto, off or a whole number from 1 to 15" -m demo --speculate 16 "$one"
+says usage/speculate-word 2 "--speculate: 'on'" -m demo --speculate on "$one"
 says usage/empty-choice 2 "--kv: ''" --kv= x.png
 
 # ---- model and device ----
@@ -60,6 +62,10 @@ has model/auto/cpu '"backend":"cpu"' out
 has model/auto/why "on the CPU: backend cuda" err
 "$run" --version | grep -q 'levels.*amx' && skip model/isa-absent "this CPU has amx" ||
 	says model/isa-absent 3 "amx" -m demo --isa amx "$one"
+says model/draft-from-missing 3 "no-texts: cannot be opened" -m demo --draft-from no-texts "$one"
+echo '{"text":' >cut.jsonl
+says model/draft-from-cut 3 "cut.jsonl, line 1: begins with '{', but is no JSON object" -m demo --draft-from cut.jsonl "$one"
+rm cut.jsonl
 mkdir broken && cp "$demo"/* broken/ && echo '{' >broken/config.json
 says model/broken-config 3 "config.json" -m broken "$one"
 cp "$demo"/config.json broken/ && head -c 100 "$demo"/model.safetensors >broken/model.safetensors
@@ -92,6 +98,9 @@ grep -q 'image [0-9]* ms, vision [0-9]* ms, prefill of [0-9]* tokens [0-9]* ms' 
 	bad human/timings/line "$(cat out)"
 code human/verbose 0 -m demo -v --max-tokens 2 "$one"
 has human/verbose/plan "kv.k" err
+code human/speculate 0 -m demo -v --max-tokens 6 --speculate 4 tree
+grep -qE '^text: [0-9.]+ tokens a step of an image; [0-9]+ of [0-9]+ tokens proposed ahead were right' err &&
+	ok human/speculate/line || bad human/speculate/line "$(tail -3 err)"
 code human/color-always 0 -m demo -q --verdict-only --color always "$one"
 is human/color-always/sgr 1 "$(grep -c "$(printf '\033\\[')" out)"
 code human/color-auto-off 0 -m demo -q --verdict-only "$one"
@@ -118,6 +127,11 @@ all_lines json/form "$n_tree" out
 cp out plain
 code json/again 0 -m demo -q --json --max-tokens 6 tree -t 1 --batch 3
 cmp -s out plain && ok json/equal-work-equal-bytes || bad json/equal-work-equal-bytes "another batch, other bytes"
+code json/speculate 0 -m demo -q --json --max-tokens 6 tree --speculate 15 --draft-from plain
+cmp -s out plain && ok json/speculate/equal-bytes || bad json/speculate/equal-bytes "proposed tokens, other bytes"
+code json/speculate/off 0 -m demo -v --json --max-tokens 6 tree --speculate off
+cmp -s out plain && ok json/speculate/off/equal-bytes || bad json/speculate/off/equal-bytes "no proposals, other bytes"
+is json/speculate/off/says-nothing 0 "$(grep -c 'proposed ahead' err)"
 code json/timings 0 -m demo -q --json --timings --max-tokens 6 "$one"
 all_lines json/timings/form 1 out ',"ms":\{"image":'$N',"vision":'$N',"prefill":'$N',"decode":'$N'\}'
 code json/verdict-only 0 -m demo -q --json --verdict-only "$one"

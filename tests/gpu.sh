@@ -71,6 +71,7 @@ for part in $parts; do
 		;;
 	e2e)
 		FR_TEST_DEVICE=cuda program cuda_e2e "$B/tests/cuda_e2e"
+		FR_TEST_DEVICE=cuda program cuda_speculate "$B/tests/cuda_speculate"
 		program selftest ./fr-run selftest
 		if same_lines 2>"$log"; then echo "ok exact/cli/batch-1-is-5"; else
 			echo "FAIL exact/cli/batch-1-is-5: $(head -n 1 "$log") $(cmp "$B/tests/gpu-1.jsonl" "$B/tests/gpu-5.jsonl" 2>&1)"

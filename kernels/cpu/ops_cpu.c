@@ -121,6 +121,7 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		fr_ukr_avx512bf16(&cpu->u);
 	if (take_roundings(cpu, level, opts, err) != 0)
 		goto fail;
+	cpu->host.dev.row_cost = cpu->u.gemv_row;
 	if (fr_pool_new(opts->threads, &cpu->pool, err) != 0)
 		goto fail;
 	cpu->host.dev.threads = fr_pool_threads(cpu->pool);

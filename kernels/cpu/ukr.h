@@ -47,6 +47,7 @@ struct fr_ukr {
 	void (*gemv_pack[FR_DTYPES])(int rows, int k, const float *x, size_t ldx, float *dst);
 	fr_gemv_fn *gemv[FR_DTYPES];
 	int gemv_cols; /* weight rows of a tile: jobs take multiples of it */
+	double gemv_row; /* fr_dev.row_cost, measured (docs/SPEED.md) */
 	fr_axpy_fn *axpy[FR_DTYPES];
 
 	/* y[n] = act(c[n] + bias[n]) * scale[n] + residual[n], parts that are NULL left out. c and residual may be y.

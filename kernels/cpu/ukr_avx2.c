@@ -394,6 +394,7 @@ void fr_ukr_avx2(struct fr_ukr *u)
 	u->mc = 24 * MR;
 	u->nc = 4 * NR;
 	u->gemv_cols = GEMV_COLS;
+	u->gemv_row = 0.5;
 	TAKE(f32, FR_F32);
 	TAKE(f16, FR_F16);
 	TAKE(bf16, FR_BF16);

@@ -319,6 +319,7 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.gemv_pack = {[FR_F32] = gemv_pack, [FR_F16] = gemv_pack, [FR_BF16] = gemv_pack},
 		.gemv = {[FR_F32] = gemv_f32, [FR_F16] = gemv_f16, [FR_BF16] = gemv_bf16},
 		.gemv_cols = 1,
+		.gemv_row = 1,
 		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},
 		.finish = finish,
 		.glu = glu,

@@ -197,8 +197,11 @@ int fr_cuda_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_
 	d->precise = opts->precise;
 	d->no_cublas = opts->no_cublas;
 	d->act_dtype = FR_F32;
-	d->dev = (struct fr_dev){
-		.ops = &fr_cuda_ops, .activations = opts->precise ? "2x16bit" : "16bit", .together = 8, .threads = 1};
+	d->dev = (struct fr_dev){.ops = &fr_cuda_ops,
+				 .activations = opts->precise ? "2x16bit" : "16bit",
+				 .together = 8,
+				 .row_cost = 1,
+				 .threads = 1};
 	if (open_parts(d, device, err)) {
 		close_cuda(&d->dev);
 		return -1;
