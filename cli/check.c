@@ -213,6 +213,8 @@ static void say_start(const struct run *r)
 		say("DEMO: shows the machinery, is no detector for pictures from the world");
 	if (*fr_session_streamed(f->session))
 		say("%s", fr_session_streamed(f->session));
+	if (r->cli->v.temperature == 0 && !r->cli->v.verdict_only && (r->cli->v.top_k || r->cli->v.top_p < 1))
+		say("the text is greedy: --top-k and --top-p need a --temperature above 0");
 	if (!r->cli->v.verbose)
 		return;
 	say("model hash %s, preprocess %s, chat %s", fr_model_hash(f->model), fr_model_preprocess(f->model),

@@ -205,6 +205,23 @@ static void print_memory(const struct fr_info *f, FILE *out)
 	print_room(f, out);
 }
 
+/* "bf16", or of FakeReasoning, whose encoders have files of their own, "mixed (f32, f16)". */
+static void print_dtype(const struct fr_info *f, FILE *out)
+{
+	int n = 0;
+
+	fputs(f->m->weights.dtype, out);
+	if (strcmp(f->m->weights.dtype, "mixed") != 0)
+		return;
+	for (int d = 0; d < FR_DTYPES; d++)
+		for (size_t i = 0; i < f->n_groups; i++)
+			if (f->group[i].asked && (int)f->group[i].first->dtype == d) {
+				fprintf(out, "%s%s", n++ ? ", " : " (", fr_dtypes[d].name);
+				break;
+			}
+	fputs(")", out);
+}
+
 void fr_info_text(const struct fr_info *f, FILE *out)
 {
 	const struct fr_model *m = f->m;
@@ -216,8 +233,10 @@ void fr_info_text(const struct fr_info *f, FILE *out)
 		      "world\n",
 		      out);
 	fprintf(out, "hash         %s\n", m->hash);
-	fprintf(out, "weights      %s, %zu tensors used, %zu not needed, %.1f MiB, names of %s\n", w->dtype, w->used,
-		w->unused, (double)f->bytes / MIB, w->origin);
+	fputs("weights      ", out);
+	print_dtype(f, out);
+	fprintf(out, ", %zu tensors used, %zu not needed, %.1f MiB, names of %s\n", w->used, w->unused,
+		(double)f->bytes / MIB, w->origin);
 	print_extras(&m->parts, out);
 	print_encoders(&m->desc, out);
 	print_decoder(&m->desc.text, out);

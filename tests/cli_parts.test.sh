@@ -28,6 +28,7 @@ for line in "model        model, FakeReasoning (LLaVA-1.5 with CLIP, DINOv2 and 
 	"template     chat llava_v1" "pil-bicubic-pad56-"; do
 	has "info/found/$line" "$line" out
 done
+has info/found/dtypes "weights      mixed (f32, f16), 132 tensors used, 207 not needed" out
 has info/found/dino-tensors "tensors of dino" out
 has info/found/unused "and 207 that are not needed (--json names them)" out
 grep -q text_model out && bad info/found/used-only "$(grep text_model out)" || ok info/found/used-only
