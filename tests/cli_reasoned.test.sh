@@ -88,14 +88,13 @@ is human/no-tags 0 "$(grep -c '<' out)"
 code human/none 0 $none --max-tokens 4 ./*.png
 has human/none/head "wide.png     NO VERDICT  P(fake) unknown, before reasoning 0.60" out
 has human/none/warning "    warning: the text did not reach its conclusion" out
+is human/none/once 0 "$(grep -c 'names no verdict' out)"
+has human/none/table "wide.png    NO VERDICT        -  " out
+has human/none/summary "0 fake, 0 real, $n without a score, $n without a verdict in the text" err
 code human/greedy 0 $all --top-k 50 $one
 has human/greedy/note "the text is greedy: --top-k and --top-p need a --temperature above 0" err
 code human/sampled 0 $all --top-k 50 --temperature 0.2 $one
 is human/sampled/none 0 "$(grep -c greedy err)"
-code human/none-again 0 $none --max-tokens 4 ./*.png
-is human/none/once 0 "$(grep -c 'names no verdict' out)"
-has human/none/table "wide.png    NO VERDICT        -  " out
-has human/none/summary "0 fake, 0 real, $n without a score, $n without a verdict in the text" err
 code human/verdict-only 0 $all -q --verdict-only $one
 has human/verdict-only/head "wide.png   FAKE  P(fake) 0.56 uncalibrated, before reasoning" out
 code human/authors 0 $all -q --rule authors $one
