@@ -182,8 +182,14 @@ static void add_memory(cJSON *root, const struct fr_info *f)
 	add_int(o, "batch", s->o.batch);
 	if (!s->dev->device) {
 		cJSON_AddNullToObject(o, "device");
+		o = cJSON_AddObjectToObject(o, "host");
+		add_int(o, "layers_in_memory", s->stay);
+		add_count(o, "free", s->needs.free);
+		add_count(o, "total", s->needs.total);
+		cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
 		return;
 	}
+	cJSON_AddNullToObject(o, "host");
 	o = cJSON_AddObjectToObject(o, "device");
 	cJSON_AddStringToObject(o, "name", s->dev->device);
 	cJSON_AddStringToObject(o, "isa", s->dev->isa);

@@ -480,7 +480,9 @@ code info/human 0 info demo
 for word in "model        demo" DEMO "hash " "tokenizer " "template " "preprocess " "KV cache" "machine " "lm_head"; do
 	has "info/$word" "$word" out
 done
-code info/json 0 info demo --json
+code info/json 0 info demo --json --backend cpu
+grep -q '"device":null,"host":{"layers_in_memory":[0-9]*,"free":[0-9]*,"total":[0-9]*,"fits":true}' out && ok info/json/host ||
+	bad info/json/host "$(head -c 3000 out | grep -o '"memory".*')"
 grep -qE '^\{"model":\{"name":"demo",.*"memory":\{"weights":[0-9]+,.*\}$' out && ok info/json/form ||
 	bad info/json/form "$(cat out)"
 code info/check 0 info --check -m demo
