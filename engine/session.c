@@ -30,12 +30,15 @@ static int take_host(struct fr_session *s, struct fr_error *err)
 	s->draw = calloc(logits, sizeof *s->draw);
 	s->picked = calloc(logits, sizeof *s->picked);
 	s->sampled = calloc((size_t)s->together, sizeof *s->sampled);
+	s->has_prefix = calloc((size_t)s->o.batch, sizeof *s->has_prefix);
+	while (s->n_prefix < s->n_prompt && s->prompt_ids[s->n_prefix] != s->model->desc.prompt.image_id)
+		s->n_prefix++;
 	s->labels = calloc((size_t)s->together, sizeof *s->labels);
 	if (s->o.heat) {
 		s->heat = calloc((size_t)s->together * (size_t)s->model->desc.n_image, sizeof *s->heat);
 		s->heads = calloc(1, fr_plan_bytes(&s->plan, &s->vb.heat));
 	}
-	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->labels ||
+	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->has_prefix || !s->labels ||
 	    (s->o.heat && (!s->heat || !s->heads)))
 		return fr_fail(err, FR_E_MEMORY, "no memory for the session's host buffers");
 	return fr_intake_new(slots,
@@ -158,6 +161,7 @@ void fr_session_close(struct fr_session *s)
 	}
 	free(s->prompt);
 	free(s->prompt_ids);
+	free(s->has_prefix);
 	free(s->ids);
 	free(s->row);
 	free(s->draw);
@@ -291,7 +295,18 @@ int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct 
 		if (p->draw)
 			pick(s, i * rows, 1, &s->o.sampler, p->draw + i, s->sampled + i);
 	}
-	return finish(s, start, &s->ms_text, err);
+	FR_TRY(finish(s, start, &s->ms_text, err));
+	for (int i = 0; i < p->n; i++)
+		s->has_prefix[p->seq[i]] |= p->from == 0 && p->to >= s->n_prefix;
+	return 0;
+}
+
+int fr_session_from(const struct fr_session *s, const int *seq, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!s->has_prefix[seq[i]])
+			return 0;
+	return s->n_prefix;
 }
 
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err)

@@ -44,6 +44,8 @@ struct fr_session {
 	char *prompt;              /* as it is fed, owned */
 	int32_t *prompt_ids;       /* [n_prompt]: expanded, <image> n_image times */
 	int n_prompt;
+	int n_prefix;              /* positions before the image, the same for every picture */
+	char *has_prefix;          /* [batch]: the sequence's slot holds keys and values of the prefix */
 
 	/* host memory for one call */
 	int step_rows;             /* of a decode step at most: the batch, or more with proposed tokens */
@@ -86,6 +88,9 @@ struct fr_prefill {
 	const double *draw; /* NULL: greedy only */
 };
 int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err);
+/* The first position that a prefill of those n sequences has to compute: 0, or n_prefix where all of them have that from
+ * an earlier picture, since nothing that follows is written over it. */
+int fr_session_from(const struct fr_session *s, const int *seq, int n);
 /* n rows, at most s->step_rows, each the next of its sequence or one behind it in the same call: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
  * chosen come to s->picked. */
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err);

@@ -134,6 +134,7 @@ static int start(struct fr_run *run, int n, struct fr_error *err)
 			p.draw = draw;
 		}
 	}
+	p.from = fr_session_from(s, seq, n);
 	FR_TRY(fr_session_see(s, pics, n, err));
 	FR_TRY(fr_session_prefill(s, &p, err));
 	for (int i = 0; i < n; i++) {
