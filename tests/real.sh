@@ -1,8 +1,9 @@
 #!/bin/sh
 # The parity report of real weights, for those who have them: what was run, on what, with which numbers, and how far
-# fr-run is from transformers on the same files. One text file to send back (an issue is a good place).
+# fr-run is from PyTorch on the same files. One text file to send back (an issue is a good place).
 # usage: tests/real.sh DIR [IMAGE...]      default images: the samples
-#   DIR        a FakeVLM checkpoint as published
+#   DIR        a FakeVLM or FakeReasoning checkpoint as published; where FakeReasoning's other parts are, if not beside it:
+#              FR_RUN_VISION_TOWER=DIR FR_RUN_DINO=FILE (FR_RUN_BASE=DIR of a LoRA one, which has no comparison)
 #   PYTHON     a Python with tests/oracle/requirements.txt: adds the comparison (float32, layer by layer, 6 GB of memory,
 #              some minutes); without one the report holds fr-run's side alone
 #   OUT        the report; default: fr-run-parity-<date>.txt
@@ -38,6 +39,20 @@ first() {
 	done | head -n 1
 }
 
+# A string of `fr-run info --json`: the path of a part.
+part() {
+	"$root/fr-run" info "$dir" --json | sed -n 's/.*"part":"'"$1"'","path":"\([^"]*\)".*/\1/p'
+}
+
+# The reference's taps in float32.
+reference() {
+	if grep -q LlavaLlamaForCausalLM "$dir/config.json"; then
+		"$PYTHON" "$root/tests/oracle/full13b.py" run "$dir" "$(part vision-tower)" "$(part dino)" "$1" "$2"
+	else
+		"$PYTHON" "$root/tests/oracle/full7b.py" run "$dir" "$1" "$2" float32
+	fi
+}
+
 compare() {
 	"$PYTHON" -c 'import torch, transformers, sentencepiece, safetensors, PIL
 for m in torch, transformers, safetensors, PIL: print(m.__name__, m.__version__)' 2>"$work/why" || {
@@ -46,14 +61,20 @@ for m in torch, transformers, safetensors, PIL: print(m.__name__, m.__version__)
 	}
 	image=$(first "$@")
 	echo "picture: $(basename "$image")"
-	TRANSFORMERS_VERBOSITY=error "$PYTHON" "$root/tests/oracle/full7b.py" run "$dir" "$image" "$work/want.safetensors" float32 2>"$work/why" || {
+	if [ -f "$dir/adapter_config.json" ]; then
+		echo "no comparison: adapters are compared in the tests alone"
+		return 0
+	fi
+	TRANSFORMERS_VERBOSITY=error reference "$image" "$work/want.safetensors" 2>"$work/why" || {
 		echo "the reference failed: $(tail -n 1 "$work/why")"
 		return 1
 	}
 	for kv in f32 f16; do
 		"$root/fr-run" dump -q -m "$dir" "$image" -o "$work/$kv.safetensors" --max-tokens 0 --kv $kv || return 1
 	done
-	"$PYTHON" "$root/tests/oracle/full7b.py" table "$work/want.safetensors" "fr-run=$work/f32.safetensors" "fr-run kv f16=$work/f16.safetensors"
+	table=full7b.py
+	grep -q LlavaLlamaForCausalLM "$dir/config.json" && table=full13b.py
+	"$PYTHON" "$root/tests/oracle/$table" table "$work/want.safetensors" "fr-run=$work/f32.safetensors" "fr-run kv f16=$work/f16.safetensors"
 }
 
 {
@@ -75,7 +96,7 @@ for m in torch, transformers, safetensors, PIL: print(m.__name__, m.__version__)
 	"$root/fr-run" -q -m "$dir" --json --verdict-only "$@" >"$work/all"
 	"$root/fr-run" -q -m "$dir" --json --verdict-only -t 1 --batch 3 "$@" >"$work/one"
 	if cmp -s "$work/all" "$work/one"; then echo "same"; else echo "DIFFERENT"; diff "$work/all" "$work/one"; bad=1; fi
-	title "Distance to transformers in float32, stage by stage"
+	title "Distance to PyTorch in float32, stage by stage"
 	compare "$@" || bad=1
 	echo
 	[ $bad -eq 0 ] && echo "report: all ran" || echo "report: SOMETHING FAILED, see above"

@@ -1,7 +1,8 @@
 """Parts of tests/oracle/full13b.sh: FakeReasoning's real shapes with random f16 weights, in the authors' layout.
 
   full13b.py make DIR [--layers N] [--towers N] [--tokenizer FILE]    DIR/model (26.8 GB at 40 layers), DIR/clip, DIR/dino.pth
-  full13b.py run DIR IMAGE OUT      the taps of docs/DESIGN.md by tests/oracle/fakereasoning.py, one decoder layer in memory
+  full13b.py run MODEL CLIP DINO IMAGE OUT     the taps of docs/DESIGN.md by tests/oracle/fakereasoning.py, one decoder
+                                               layer in memory; for merged weights of any size, the published ones too
   full13b.py table ORACLE NAME=DUMP...                                distances to ORACLE, stage by stage
 
 Writing 13 billion normal numbers one by one takes longer than reading them, so every tensor is a window of one pool of
@@ -218,15 +219,29 @@ def make(a):
 # ---- run ----
 
 class Shards:
+    """Tensors of a sharded checkpoint, safetensors or torch's, one at a time."""
+
     def __init__(self, path):
-        self.path = path
-        with open(os.path.join(path, "model.safetensors.index.json")) as f:
-            self.where = json.load(f)["weight_map"]
+        self.path, self.open = path, {}
+        for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+            if os.path.exists(os.path.join(path, index)):
+                with open(os.path.join(path, index)) as f:
+                    self.where = json.load(f)["weight_map"]
+                return
+        raise SystemExit(f"{path}: neither model.safetensors.index.json nor pytorch_model.bin.index.json")
 
     def get(self, name):
         from safetensors import safe_open
-        with safe_open(os.path.join(self.path, self.where[name]), "pt") as f:
-            return f.get_tensor(name).float()
+        path = os.path.join(self.path, self.where[name])
+        if path.endswith(".safetensors"):
+            with safe_open(path, "pt") as f:
+                return f.get_tensor(name).float()
+        if path not in self.open:
+            self.open = {path: torch.load(path, map_location="cpu", mmap=True, weights_only=True)}
+        return self.open[path][name].float()
+
+    def shape(self, name):
+        return self.get(name).shape
 
     def fill(self, module, prefix):
         module.load_state_dict({k: self.get(prefix + k) for k in module.state_dict()}, strict=True, assign=True)
@@ -240,21 +255,23 @@ def towers(a, cfg, shards):
     from torch import nn
     from transformers import CLIPVisionModel
 
-    m, dino = nn.Module(), fr.dino_tensors(os.path.join(a.dir, "dino.pth"))
-    clip, hidden = os.path.join(a.dir, "clip"), cfg["hidden_size"]
-    m.clip = CLIPVisionModel._from_config(fr.clip_config(clip), attn_implementation="eager")
+    m, dino, hidden = nn.Module(), fr.dino_tensors(a.dino), cfg["hidden_size"]
+    mid, heads = shards.shape("model.crossattention.attention_mlp.mlp.0.weight")[:2]
+    ffn = shards.shape("model.crossattention.ffn.0.mlp.fc.linear.weight")[0]
+    widths = [shards.shape(f"model.{n}.0.weight")[1] for n in ("mm_projector", "dino_mm_projector")]
+    m.clip = CLIPVisionModel._from_config(fr.clip_config(a.clip), attn_implementation="eager")
     fr.load_strict(m.clip, {"vision_model." + k: v for k, v in fr.below(
-        fr.tensors_of(clip, "pytorch_model"), "vision_model.").items()}, drop=["position_ids"])
-    m.dino = fr.Dino(**fr.dino_sizes(dino, TOWER_HEADS))
+        fr.tensors_of(a.clip, "pytorch_model"), "vision_model.").items()}, drop=["position_ids"])
+    m.dino = fr.Dino(**fr.dino_sizes(dino, heads))
     fr.load_strict(m.dino, dino)
     with torch.device("meta"):
-        parts = dict(mm_projector=fr.projector(DIM, hidden), dino_mm_projector=fr.projector(DIM, hidden),
-                     crossattention=fr.Fusion(hidden, TOWER_HEADS, MID, FUSION_FFN))
+        parts = dict(mm_projector=fr.projector(widths[0], hidden), dino_mm_projector=fr.projector(widths[1], hidden),
+                     crossattention=fr.Fusion(hidden, heads, mid, ffn))
     for name, part in parts.items():
         setattr(m, name, shards.fill(part, f"model.{name}."))
     m.select_layer = cfg["mm_vision_select_layer"]
     m.eval()
-    pixels, u8 = fr.preprocess(clip, Image.open(a.image), True)
+    pixels, u8 = fr.preprocess(a.clip, Image.open(a.image), cfg.get("image_aspect_ratio") == "pad")
     t = fr.see(m, pixels)
     t["pixels"], t["pixels.u8"] = pixels, torch.from_numpy(u8)
     return t
@@ -267,13 +284,13 @@ def run(a):
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
 
-    start, path = time.time(), os.path.join(a.dir, "model")
+    start, path = time.time(), a.model
     cfg, shards, text = fr.get_json(os.path.join(path, "config.json")), Shards(path), fr.Text(path)
     t = towers(a, cfg, shards)
     print(f"towers and fusion {time.time() - start:.1f} s", file=sys.stderr)
     tc = LlamaConfig(**{k: v for k, v in cfg.items() if k not in ("architectures", "model_type")})
     tc._attn_implementation = "eager"
-    prompt = text.prompt((IMAGE // PATCH) ** 2)
+    prompt = text.prompt(t["fusion.out"].shape[0])
     t["input_ids"], n = torch.tensor(prompt, dtype=torch.int32), len(prompt)
     ids = torch.tensor(prompt + text.opening)  # causal: the opening's rows leave the prompt's as they are
     x = shards.get("model.embed_tokens.weight")[ids.clamp_min(0)].clone()
@@ -337,7 +354,7 @@ def main():
     m.add_argument("--towers", type=int, default=24)
     m.add_argument("--tokenizer")
     r = sub.add_parser("run")
-    for n in ("dir", "image", "out"):
+    for n in ("model", "clip", "dino", "image", "out"):
         r.add_argument(n)
     t = sub.add_parser("table")
     t.add_argument("oracle")

@@ -46,7 +46,7 @@ line() { # NAME: one row of the table of runs from $dir/memory
 tokenizer=${FR_SHARED_DATA:-$root/../shared/data}/llama-tokenizer.model
 [ -f "$dir/model/model.safetensors.index.json" ] ||
 	"$PYTHON" "$py" make "$dir" "$@" $([ -f "$tokenizer" ] && echo --tokenizer "$tokenizer")
-[ -f "$dir/float32.safetensors" ] || "$PYTHON" "$py" run "$dir" "$image" "$dir/float32.safetensors"
+[ -f "$dir/float32.safetensors" ] || "$PYTHON" "$py" run "$dir/model" "$dir/clip" "$dir/dino.pth" "$image" "$dir/float32.safetensors"
 
 {
 	echo "## Runs"
