@@ -170,6 +170,33 @@ static void add_image(cJSON *root, const struct fr_image_desc *d)
 	add_floats(o, "std", d->std, 3);
 }
 
+static void add_device(cJSON *memory, const struct fr_info *f)
+{
+	const struct fr_session *s = &f->session;
+	cJSON *o = cJSON_AddObjectToObject(memory, "device");
+
+	cJSON_AddStringToObject(o, "name", s->dev->device);
+	cJSON_AddStringToObject(o, "isa", s->dev->isa);
+	add_count(o, "weights", s->needs.weights.device);
+	add_count(o, "weights_on_host", s->needs.weights.host);
+	add_int(o, "gpu_layers", s->device_layers);
+	add_count(o, "free", s->needs.free);
+	add_count(o, "total", s->needs.total);
+	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
+}
+
+static void add_host(cJSON *memory, const struct fr_info *f)
+{
+	const struct fr_session *s = &f->session;
+	cJSON *o = cJSON_AddObjectToObject(memory, "host");
+
+	add_int(o, "layers_in_memory", s->stay);
+	add_count(o, "free", s->needs.free);
+	add_count(o, "total", s->needs.total);
+	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
+}
+
+/* Of device and host, the one that a run would compute in; the other is null. */
 static void add_memory(cJSON *root, const struct fr_info *f)
 {
 	const struct fr_session *s = &f->session;
@@ -180,25 +207,13 @@ static void add_memory(cJSON *root, const struct fr_info *f)
 	add_count(o, "kv_per_position", f->kv_position);
 	add_count(o, "session", s->plan.total);
 	add_int(o, "batch", s->o.batch);
-	if (!s->dev->device) {
+	if (s->dev->device) {
+		add_device(o, f);
+		cJSON_AddNullToObject(o, "host");
+	} else {
 		cJSON_AddNullToObject(o, "device");
-		o = cJSON_AddObjectToObject(o, "host");
-		add_int(o, "layers_in_memory", s->stay);
-		add_count(o, "free", s->needs.free);
-		add_count(o, "total", s->needs.total);
-		cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
-		return;
+		add_host(o, f);
 	}
-	cJSON_AddNullToObject(o, "host");
-	o = cJSON_AddObjectToObject(o, "device");
-	cJSON_AddStringToObject(o, "name", s->dev->device);
-	cJSON_AddStringToObject(o, "isa", s->dev->isa);
-	add_count(o, "weights", s->needs.weights.device);
-	add_count(o, "weights_on_host", s->needs.weights.host);
-	add_int(o, "gpu_layers", s->device_layers);
-	add_count(o, "free", s->needs.free);
-	add_count(o, "total", s->needs.total);
-	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
 }
 
 static void add_tensors(cJSON *root, const struct fr_info *f)
