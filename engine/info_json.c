@@ -170,6 +170,13 @@ static void add_image(cJSON *root, const struct fr_image_desc *d)
 	add_floats(o, "std", d->std, 3);
 }
 
+static void add_room(cJSON *o, const struct fr_info *f)
+{
+	add_count(o, "free", f->session.needs.free);
+	add_count(o, "total", f->session.needs.total);
+	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
+}
+
 static void add_device(cJSON *memory, const struct fr_info *f)
 {
 	const struct fr_session *s = &f->session;
@@ -180,9 +187,7 @@ static void add_device(cJSON *memory, const struct fr_info *f)
 	add_count(o, "weights", s->needs.weights.device);
 	add_count(o, "weights_on_host", s->needs.weights.host);
 	add_int(o, "gpu_layers", s->device_layers);
-	add_count(o, "free", s->needs.free);
-	add_count(o, "total", s->needs.total);
-	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
+	add_room(o, f);
 }
 
 static void add_host(cJSON *memory, const struct fr_info *f)
@@ -191,9 +196,7 @@ static void add_host(cJSON *memory, const struct fr_info *f)
 	cJSON *o = cJSON_AddObjectToObject(memory, "host");
 
 	add_int(o, "layers_in_memory", s->stay);
-	add_count(o, "free", s->needs.free);
-	add_count(o, "total", s->needs.total);
-	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
+	add_room(o, f);
 }
 
 /* Of device and host, the one that a run would compute in; the other is null. */

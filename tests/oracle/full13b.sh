@@ -21,23 +21,7 @@ mkdir -p "$dir"
 py=$root/tests/oracle/full13b.py
 model="-m $dir/model --dino $dir/dino.pth"
 
-# Runs a command, leaves its largest resident and anonymous memory (kB), its seconds and the bytes it read from disk in
-# $dir/memory. Anonymous is the part that is its own: the mapped weights are the page cache's and count as resident only.
-watch() {
-	start=$(date +%s%3N)
-	"$@" &
-	pid=$!
-	rss=0 anon=0 disk=0
-	while kill -0 $pid 2>/dev/null; do
-		set -- $(awk '/^Rss:/ {r = $2} /^Anonymous:/ {a = $2} END {print r + 0, a + 0}' /proc/$pid/smaps_rollup 2>/dev/null)
-		[ "${1:-0}" -gt $rss ] && rss=$1
-		[ "${2:-0}" -gt $anon ] && anon=$2
-		disk=$(awk -v d=$disk '/^read_bytes:/ {d = $2} END {printf "%.0f", d}' /proc/$pid/io 2>/dev/null || echo $disk)
-		sleep 0.3
-	done
-	wait $pid
-	echo "$rss $anon $(($(date +%s%3N) - start)) $disk" >"$dir/memory"
-}
+. "$root/tests/oracle/watch.sh"
 
 line() { # NAME: one row of the table of runs from $dir/memory
 	awk -v name="$1" '{printf "| %s | %.1f s | %.2f GB | %.3f GB | %.1f GB |\n", name, $3 / 1000, $1 / 1e6, $2 / 1e6, $4 / 1e9}' "$dir/memory"
