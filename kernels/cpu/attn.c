@@ -4,7 +4,7 @@
  * once, then takes the rows 8 tiles at a time: scores by the matrix micro-kernel, one softmax step per row, values by
  * the same micro-kernel straight into y. The score buffer is [8 tiles, 256], however long the context. Rows differ in
  * how many keys of a chunk they see: a tile runs to the shortest, each row finishes alone, on the values as they lie.
- * Decode: a job is one row and one KV head with its group of query heads; keys and values are used where they lie. */
+ * Decode is attn_decode.c. */
 #include "cpu.h"
 
 #include <assert.h>
@@ -46,7 +46,7 @@ size_t fr_attn_scratch(const struct fr_ukr *u)
 	size_t keys = (size_t)(fr_ceil_div(CHUNK, u->nr) * u->nr) * FR_MAX_HEAD_DIM;
 	size_t values = (size_t)CHUNK * (size_t)padded_dim(u);
 
-	return keys + values + queries(u) + (size_t)fr_max(TILES * u->mr, FR_MAX_GEMV_ROWS) * CHUNK + 2 * FR_ROW_BLOCK;
+	return keys + values + queries(u) + (size_t)(TILES * u->mr) * CHUNK + 2 * FR_ROW_BLOCK;
 }
 
 static struct buffers split_scratch(const struct fr_cpu *cpu, int worker)
@@ -57,7 +57,7 @@ static struct buffers split_scratch(const struct fr_cpu *cpu, int worker)
 	b.v = b.k + (size_t)(fr_ceil_div(CHUNK, u->nr) * u->nr) * FR_MAX_HEAD_DIM;
 	b.q = b.v + (size_t)CHUNK * (size_t)padded_dim(u);
 	b.s = b.q + queries(u);
-	b.m = b.s + (size_t)fr_max(TILES * u->mr, FR_MAX_GEMV_ROWS) * CHUNK;
+	b.m = b.s + (size_t)(TILES * u->mr) * CHUNK;
 	b.l = b.m + FR_ROW_BLOCK;
 	return b;
 }
@@ -72,9 +72,7 @@ static struct source source_of(const struct attn *t, int seq, int head)
 		at = (size_t)head * (size_t)a->head_dim * sizeof(float);
 		return (struct source){(const char *)a->k + at, (const char *)a->v + at, t->width};
 	}
-	at = ((size_t)a->layer * (size_t)kv->seqs + (size_t)seq) * (size_t)kv->kv_heads +
-	     (size_t)(head / (a->heads / kv->kv_heads));
-	at *= (size_t)kv->max_pos * (size_t)kv->head_dim * bytes;
+	at = fr_kv_head(kv, a->layer, seq, head / (a->heads / kv->kv_heads)) * bytes;
 	return (struct source){(const char *)kv->k + at, (const char *)kv->v + at, (size_t)kv->head_dim};
 }
 
@@ -228,48 +226,6 @@ static void prefill(void *arg, int i, int worker)
 	}
 }
 
-/* Up to FR_MAX_GEMV_ROWS query heads from `head` on, of one KV head. */
-static void decode_heads(const struct attn *t, int r, int head, int heads, const struct buffers *b)
-{
-	const struct fr_ukr *u = &t->cpu->u;
-	const struct fr_attn *a = t->a;
-	struct source src = source_of(t, a->row[r].seq, head);
-	int hd = a->head_dim, kv_rows = a->row[r].pos + 1;
-	size_t bytes = (size_t)fr_dtypes[t->dtype].bytes;
-	size_t at = (size_t)r * t->width + (size_t)head * (size_t)hd;
-	float m[FR_MAX_GEMV_ROWS], l[FR_MAX_GEMV_ROWS] = {0};
-
-	for (int h = 0; h < heads; h++)
-		m[h] = -INFINITY;
-	u->gemv_pack[t->dtype](heads, hd, a->q + at, (size_t)hd, b->k);
-	memset(a->y + at, 0, (size_t)heads * (size_t)hd * sizeof(float));
-	for (int chunk = 0; chunk < kv_rows; chunk += CHUNK) {
-		int n = fr_min(CHUNK, kv_rows - chunk);
-		size_t first = (size_t)chunk * src.stride * bytes;
-
-		u->gemv[t->dtype](heads, n, hd, b->k, src.k + first, src.stride, b->s, CHUNK);
-		for (int h = 0; h < heads; h++) {
-			float *s = b->s + (size_t)h * CHUNK, *o = a->y + at + (size_t)h * (size_t)hd;
-
-			u->scale(hd, o, u->softmax(n, s, a->scale, NULL, &m[h], &l[h]));
-			u->axpy[t->dtype](n, hd, s, src.v + first, src.stride, o);
-		}
-	}
-	for (int h = 0; h < heads; h++)
-		u->divide(hd, a->y + at + (size_t)h * (size_t)hd, l[h]);
-}
-
-/* Job i: row i / kv_heads, KV head i % kv_heads. */
-static void decode(void *arg, int i, int worker)
-{
-	const struct attn *t = arg;
-	struct buffers b = split_scratch(t->cpu, worker);
-	int kv_heads = t->a->kv->kv_heads, group = t->a->heads / kv_heads;
-
-	for (int h = 0; h < group; h += FR_MAX_GEMV_ROWS)
-		decode_heads(t, i / kv_heads, i % kv_heads * group + h, fr_min(FR_MAX_GEMV_ROWS, group - h), &b);
-}
-
 /* Sixteen jobs a thread keep the threads even; more would only pack the keys and values again (about 1 % a block). */
 static void plan_blocks(struct attn *t)
 {
@@ -293,7 +249,7 @@ void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a)
 	if (a->rows <= 0)
 		return;
 	if (a->kv && a->phase == FR_DECODE) {
-		fr_pool_run(cpu->pool, a->rows * a->kv->kv_heads, decode, &t);
+		fr_attn_decode(cpu, a);
 		return;
 	}
 	plan_blocks(&t);

@@ -47,10 +47,19 @@ static inline int fr_ceil_div(int a, int b)
 	return a / b + (a % b != 0);
 }
 
-/* gemm.c, gemv.c, attn.c, map.c: floats of scratch that a worker needs there. */
+/* Elements before [layer, seq, kv head] of a KV cache. */
+static inline size_t fr_kv_head(const struct fr_kv *kv, int layer, int seq, int head)
+{
+	size_t at = ((size_t)layer * (size_t)kv->seqs + (size_t)seq) * (size_t)kv->kv_heads + (size_t)head;
+
+	return at * (size_t)kv->max_pos * (size_t)kv->head_dim;
+}
+
+/* gemm.c, gemv.c, attn.c, attn_decode.c, map.c: floats of scratch that a worker needs there. */
 size_t fr_gemm_scratch(const struct fr_ukr *u);
 size_t fr_gemv_scratch(const struct fr_ukr *u);
 size_t fr_attn_scratch(const struct fr_ukr *u);
+size_t fr_attn_decode_scratch(const struct fr_ukr *u);
 size_t fr_map_scratch(const struct fr_ukr *u);
 void fr_gemm_linear(struct fr_cpu *cpu, const struct fr_linear *a);
 void fr_gemm_glu(struct fr_cpu *cpu, const struct fr_glu *a);
@@ -58,6 +67,7 @@ void fr_gemm_patch(struct fr_cpu *cpu, const struct fr_patch *a);
 void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a);
 void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a);
 void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a);
+void fr_attn_decode(struct fr_cpu *cpu, const struct fr_attn *a); /* over a KV cache, FR_DECODE */
 void fr_cpu_attn_map(struct fr_dev *dev, const struct fr_attn_map *a);
 void fr_cpu_map_bias(struct fr_dev *dev, const struct fr_map_bias *a);
 void fr_cpu_gate(struct fr_dev *dev, const struct fr_gate *a);

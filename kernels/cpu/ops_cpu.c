@@ -65,6 +65,7 @@ static size_t scratch_floats(const struct fr_ukr *u)
 
 	need = fr_gemv_scratch(u) > need ? fr_gemv_scratch(u) : need;
 	need = fr_attn_scratch(u) > need ? fr_attn_scratch(u) : need;
+	need = fr_attn_decode_scratch(u) > need ? fr_attn_decode_scratch(u) : need;
 	need = fr_map_scratch(u) > need ? fr_map_scratch(u) : need;
 	return (need + 1023) / 1024 * 1024;
 }

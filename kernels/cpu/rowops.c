@@ -49,10 +49,8 @@ static void rope_row(const struct fr_ukr *u, const struct fr_rope *a, int r)
 	for (int h = 0; h < a->heads; h++)
 		u->rotate(hd / 2, a->q + ((size_t)r * (size_t)a->heads + (size_t)h) * (size_t)hd, cos, sin);
 	for (int h = 0; h < kv->kv_heads; h++) {
-		size_t at = ((size_t)a->layer * (size_t)kv->seqs + (size_t)a->row[r].seq) * (size_t)kv->kv_heads +
-			    (size_t)h;
+		size_t at = (fr_kv_head(kv, a->layer, a->row[r].seq, h) + (size_t)pos * (size_t)hd) * bytes;
 
-		at = (at * (size_t)kv->max_pos + (size_t)pos) * (size_t)hd * bytes;
 		memcpy(k, a->k + (size_t)r * width + (size_t)h * (size_t)hd, (size_t)hd * sizeof *k);
 		u->rotate(hd / 2, k, cos, sin);
 		u->narrow[kv->dtype](hd, k, (char *)kv->k + at);
