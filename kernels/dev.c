@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* "ref", and "ref-cuda", "ref-avx512bf16", both also with "-precise": ref with another device's roundings. */
+/* "ref", and "ref-cuda", "ref-avx512bf16", "ref-amx", each also with "-precise": ref with another device's roundings. */
 static int open_ref(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
 {
 	struct fr_dev_opts o = *opts;

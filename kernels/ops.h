@@ -296,7 +296,7 @@ struct fr_dev_opts {
 	int precise;         /* activations in two 16-bit terms where they would be rounded to one */
 	int no_cublas;       /* our own matrix products everywhere */
 	const char *roundings; /* for tests: ref rounds where that device does ("cuda", "cuda-precise"), ref and cpu-ref
-				  where that level does ("avx512bf16", "avx512bf16-precise"). NULL: none */
+				  where that level does ("avx512bf16", "amx"), each also with "-precise". NULL: none */
 };
 /* kernels/dev.c: the table of backends. auto is cuda where this build has it and a device opens, else the CPU; with an
  * isa, the CPU. "--isa avx512 on a CPU without it" is FR_E_DEVICE with the levels it has. */

@@ -25,13 +25,17 @@ static inline float fr_pair_term(float x)
 	return fr_bits_f32((uint32_t)fr_f32_bf16(fr_flush(x)) << 16);
 }
 
-/* x * w + sum, none of them subnormal. Whether a result is subnormal is decided after rounding to 24 bits as if the
- * exponent had no end: where fmaf gives the smallest normal number, or less, that is found 2^100 higher. No factor is
- * large then: a sum of 1 or more leaves 0 or far more. */
+/* x * w + sum, x and w bf16 values, none of the three subnormal. The product of 8 by 8 bits is exact as a float unless it
+ * leaves the exponents, so that one addition rounds as the fused one does. Whether a result is subnormal is decided
+ * after rounding to 24 bits as if the exponent had no end: where fmaf gives the smallest normal number, or less, that
+ * is found 2^100 higher. No factor is large then: a sum of 1 or more leaves 0 or far more. */
 static inline float fr_pair_fma(float x, float w, float sum)
 {
-	float v = fmaf(x, w, sum);
+	float product = x * w, v = product + sum;
 
+	if (fabsf(product) >= 0x1p-126f && fabsf(product) < INFINITY && fabsf(v) > 0x1p-126f)
+		return v;
+	v = fmaf(x, w, sum);
 	if (!(fabsf(v) <= 0x1p-126f) || v == 0)
 		return v;
 	if (fabsf(x) > fabsf(w)) {

@@ -4,7 +4,7 @@
  * right. fmaf comes from the C library, which rounds it exactly on every machine; everything else that libm offers is
  * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
 #include "ref.h"
-#include "pairs.h"
+#include "tiles.h"
 
 #include <assert.h>
 #include <math.h>
@@ -21,8 +21,12 @@ static float phase_dot(enum fr_phase phase, const float *a, const float *b, int 
 static float product_dot(const struct fr_ref *ref, enum fr_phase phase, enum fr_dtype weights, const float *a,
 			 const float *b, int n)
 {
-	if (ref->rounds.pairs && phase == FR_PREFILL && weights == FR_BF16)
-		return fr_pair_dot(a, b, n, ref->rounds.pairs);
+	int terms = ref->rounds.pairs;
+
+	if (ref->rounds.tiles && phase == FR_PREFILL)
+		return fr_tile_dot(a, b, n, terms, fr_tile_terms(weights));
+	if (terms && phase == FR_PREFILL && weights == FR_BF16)
+		return fr_pair_dot(a, b, n, terms);
 	return phase_dot(phase, a, b, n);
 }
 
@@ -69,7 +73,8 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 	struct fr_ref *ref = (struct fr_ref *)dev;
 	float *const *w = ref->wide;
 	int cols = a->gate.cols;
-	enum fr_dtype both = a->gate.dtype == a->up.dtype ? a->gate.dtype : FR_F32; /* mixed: float32 for pairs */
+	int mixed = a->gate.dtype != a->up.dtype && !ref->rounds.tiles; /* float32 for pairs, of both */
+	enum fr_dtype of_gate = mixed ? FR_F32 : a->gate.dtype, of_up = mixed ? FR_F32 : a->up.dtype;
 	size_t stride = (size_t)cols;
 	const float *in = fr_round_product(&ref->rounds, a->x, &stride, a->rows, cols, a->gate.dtype, a->phase);
 
@@ -78,8 +83,8 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 		widen_row(&a->up, n, w[1]);
 		for (int r = 0; r < a->rows; r++) {
 			const float *x = in + (size_t)r * stride;
-			float gate = product_dot(ref, a->phase, both, x, w[0], cols);
-			float up = product_dot(ref, a->phase, both, x, w[1], cols);
+			float gate = product_dot(ref, a->phase, of_gate, x, w[0], cols);
+			float up = product_dot(ref, a->phase, of_up, x, w[1], cols);
 
 			a->y[(size_t)r * (size_t)a->gate.rows + (size_t)n] = fr_silu(gate) * up;
 		}
@@ -133,10 +138,19 @@ static void take_patch(const struct fr_patch *a, int i, float *x)
 			       (size_t)p * sizeof *x);
 }
 
-/* In pairs the pixels enter in two terms always, as on a GPU. */
+/* One product of a patch x with widened weights: in pairs and tiles the pixels enter in two terms always, as on a GPU. */
+static float patch_dot(const struct fr_ref *ref, const struct fr_mat *w, const float *x, const float *wide)
+{
+	if (ref->rounds.tiles)
+		return fr_tile_dot(x, wide, w->cols, 2, fr_tile_terms(w->dtype));
+	if (ref->rounds.pairs && w->dtype == FR_BF16)
+		return fr_pair_dot(x, wide, w->cols, 2);
+	return fr_seq_dot(x, wide, w->cols);
+}
+
 static void embed_patches(const struct fr_ref *ref, const struct fr_patch *a)
 {
-	int g = a->image / a->patch, pairs = ref->rounds.pairs && a->w.dtype == FR_BF16;
+	int g = a->image / a->patch;
 	float *w = ref->wide[0], *x = ref->wide[1];
 	size_t dim = (size_t)a->w.rows;
 
@@ -148,8 +162,7 @@ static void embed_patches(const struct fr_ref *ref, const struct fr_patch *a)
 			float v;
 
 			take_patch(a, i, x);
-			v = pairs ? fr_pair_dot(x, w, a->w.cols, 2) : fr_seq_dot(x, w, a->w.cols);
-
+			v = patch_dot(ref, &a->w, x, w);
 			if (a->bias)
 				v = v + a->bias[n];
 			a->y[at] = v + a->pos[at];
@@ -370,7 +383,7 @@ int fr_ref_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 	}
 	ref->host.dev.isa = !ref->rounds.on ? "ref" : ref->rounds.precise ? "ref-cuda-precise" : "ref-cuda";
 	if (ref->rounds.pairs) {
-		ref->host.dev.isa = "ref-avx512bf16";
+		ref->host.dev.isa = ref->rounds.tiles ? "ref-amx" : "ref-avx512bf16";
 		ref->host.dev.activations = ref->rounds.pairs == 2 ? "2xbf16" : "bf16";
 	}
 	ref->wide[0] = wide;

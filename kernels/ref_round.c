@@ -15,17 +15,29 @@
 
 int fr_rounds_open(const char *name, struct fr_rounds *r, struct fr_error *err)
 {
+	static const struct {
+		const char *name;
+		struct fr_rounds how;
+	} levels[] = {
+		{"avx512bf16", {.pairs = 1}},
+		{"avx512bf16-precise", {.pairs = 2}},
+		{"amx", {.pairs = 1, .tiles = 1}},
+		{"amx-precise", {.pairs = 2, .tiles = 1}},
+	};
+
 	*r = (struct fr_rounds){0};
 	if (!name)
 		return 0;
-	r->pairs = !strcmp(name, "avx512bf16") ? 1 : !strcmp(name, "avx512bf16-precise") ? 2 : 0;
-	if (r->pairs)
-		return 0;
+	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+		if (strcmp(name, levels[i].name) == 0) {
+			*r = levels[i].how;
+			return 0;
+		}
 	r->on = 1;
 	r->precise = strcmp(name, "cuda-precise") == 0;
 	if (!r->precise && strcmp(name, "cuda") != 0)
 		return fr_fail(err, FR_E_USAGE,
-			       "unknown roundings \"%s\", expected cuda or avx512bf16, also with -precise", name);
+			       "unknown roundings \"%s\", expected cuda, avx512bf16 or amx, also with -precise", name);
 	return 0;
 }
 

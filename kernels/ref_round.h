@@ -8,11 +8,12 @@
 struct fr_rounds {
 	int on, precise; /* as the CUDA instance */
 	int pairs;  /* bf16 weights in prefill are multiplied in pairs, x in so many terms (kernels/pairs.h); 0: not */
+	int tiles;  /* .. all weights there in tiles instead, with the same terms of x (kernels/tiles.h) */
 	int failed; /* memory was short: an input went in as it was */
 	float *copy[3];
 	size_t items[3];
 };
-/* name: NULL (nothing is rounded), "cuda", "cuda-precise", "avx512bf16" or "avx512bf16-precise". */
+/* name: NULL (nothing is rounded), "cuda", "avx512bf16" or "amx", each also with "-precise". */
 int fr_rounds_open(const char *name, struct fr_rounds *r, struct fr_error *err);
 void fr_rounds_close(struct fr_rounds *r);
 

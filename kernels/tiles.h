@@ -3,8 +3,9 @@
  * The order of its sums is the one of Intel's manual (Architectures Software Developer's Manual, volume 2, TDPBF16PS,
  * "Operation"): of the 32 elements of a row the even and the odd ones are summed apart, each from +0 by fused
  * multiply-adds in order of k, then those two are added to each other, then to the destination; all with DAZ = FTZ = 1,
- * rounded to nearest even, MXCSR neither read nor written. Not measured: no processor with AMX was at hand. When a result
- * counts as subnormal is not in the manual; it is taken to be as vdpbf16ps has it (kernels/pairs.h): after rounding. */
+ * rounded to nearest even, MXCSR neither read nor written. Not measured: no processor with AMX was at hand. When a
+ * result counts as subnormal is not in the manual; it is taken to be as vdpbf16ps has it (kernels/pairs.h): after
+ * rounding. */
 #ifndef FR_KERNELS_TILES_H
 #define FR_KERNELS_TILES_H
 

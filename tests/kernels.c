@@ -1,5 +1,5 @@
 /* The kernel check, exact half: every row on every level of this CPU gives the bits of the plain instance, at 1, 2 and
- * 3 threads, and touches nothing but its outputs. Where a level multiplies bf16 weights in pairs, that is the plain
+ * 3 threads, and touches nothing but its outputs. Where a level multiplies in pairs or tiles, that is the plain
  * instance with the same roundings; so do the drivers over plain C, which run everywhere. usage: kernels [GLOB], over
  * the names of the rows. */
 #include "test.h"
@@ -11,12 +11,14 @@
 
 #define THREADS 3
 
-#define HOW 3 /* terms of x in pairs; 0: none, float32 */
+#define HOW 5
+/* How products are made: in float32, in pairs, in tiles. */
+static const char *const roundings[HOW] = {NULL, "avx512bf16", "avx512bf16-precise", "amx", "amx-precise"};
 
 static const struct level {
 	const char *name, *isa, *roundings;
 	int precise, how;
-	int all; /* rows that are no product in pairs too */
+	int all; /* rows without such products too */
 } levels[] = {
 	{"cpu-ref", "cpu-ref", NULL, 0, 0, 1},
 	{"avx2", "avx2", NULL, 0, 0, 1},
@@ -25,9 +27,12 @@ static const struct level {
 	{"avx512bf16-precise", "avx512bf16", NULL, 1, 2, 0},
 	{"cpu-ref-bf16", "cpu-ref", "avx512bf16", 0, 1, 0},
 	{"cpu-ref-bf16-precise", "cpu-ref", "avx512bf16-precise", 0, 2, 0},
+	{"amx", "amx", NULL, 0, 3, 1},
+	{"amx-precise", "amx", NULL, 1, 4, 0},
+	{"cpu-ref-amx", "cpu-ref", "amx", 0, 3, 0},
+	{"cpu-ref-amx-precise", "cpu-ref", "amx-precise", 0, 4, 0},
 };
 #define LEVELS ((int)(sizeof levels / sizeof *levels))
-static const char *const roundings[HOW] = {NULL, "avx512bf16", "avx512bf16-precise"};
 
 static char current[256];
 
@@ -110,10 +115,12 @@ static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THRE
 		test_ok(current);
 }
 
-static int in_pairs(const struct fr_check_case *c)
+/* How a level that multiplies so makes the products of a row: pairs are for bf16 weights alone. */
+static int how_of(const struct fr_check_case *c, int how)
 {
-	return c->dtype == FR_BF16 && c->phase == FR_PREFILL &&
-	       (c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH);
+	if (c->phase != FR_PREFILL || (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH))
+		return 0;
+	return c->dtype == FR_BF16 || how >= 3 ? how : 0;
 }
 
 static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *const ref[HOW],
@@ -123,7 +130,7 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 	struct fr_check_run want[HOW] = {{0}};
 	struct fr_error err;
 	char name[160];
-	int hows = in_pairs(c) ? HOW : 1, bad = 0;
+	int bad = 0;
 
 	fr_check_name(c, name, sizeof name);
 	snprintf(current, sizeof current, "exact/ref/%s", name);
@@ -131,16 +138,18 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 		test_fail(current, "%s", err.text);
 		return;
 	}
-	for (int h = 0; h < hows && !bad; h++)
-		bad = run_on(ck, ref[h], &want[h], &err) != 0;
+	for (int h = 0; h < HOW && !bad; h++)
+		bad = how_of(c, h) == h && run_on(ck, ref[h], &want[h], &err) != 0;
 	if (bad)
 		test_fail(current, "%s", err.text);
 	for (int l = 0; l < LEVELS && !bad; l++) {
+		int how = how_of(c, levels[l].how);
+
 		snprintf(current, sizeof current, "exact/%s/%s", levels[l].name, name);
-		if (dev[l][0] && (levels[l].all || hows == HOW))
-			check_level(ck, dev[l], &want[hows == HOW ? levels[l].how : 0]);
+		if (dev[l][0] && (levels[l].all || how))
+			check_level(ck, dev[l], &want[how]);
 	}
-	for (int h = 0; h < hows; h++)
+	for (int h = 0; h < HOW; h++)
 		if (want[h].check)
 			fr_check_unbind(&want[h]);
 	fr_check_free(ck);

@@ -7,28 +7,13 @@
  * slice by slice it packs their weights (transposed, widened), so each weight is packed once in all, and adds to its
  * sums, which stay with the worker: [rows, columns of the job]. The sum of one output is one chain in order of k,
  * carried from slice to slice through memory, so the blocking does not show in the bits. A gated product keeps both
- * halves' sums side by side. */
-#include "cpu.h"
+ * halves' sums side by side.
+ *
+ * In levels that multiply in tiles, packing and jobs are those of gemm_tiles.c; operations, blocks of rows and the
+ * epilogue are these. */
+#include "gemm.h"
 
 #include <assert.h>
-
-struct gemm {
-	const struct fr_cpu *cpu;
-	int rows, k;	/* of this block of rows */
-	const float *x; /* [rows, k] or NULL: patches of `patch` */
-	size_t ldx;
-	const struct fr_patch *patch;
-	int terms;	    /* of x, in pairs; 0: float32 */
-	int row0;	    /* first row, for patches and m-split */
-	struct fr_mat w[2]; /* w[1] of a gated product */
-	int mats;
-	int nc; /* columns of a job in each matrix */
-	int col_jobs, row_jobs, job_rows;
-	const float *bias, *scale, *residual;
-	enum fr_act act;
-	float *y;		      /* [rows, w.rows] */
-	const struct fr_linear *also; /* further products of x */
-};
 
 static size_t panel_floats(const struct fr_ukr *u)
 {
@@ -37,15 +22,15 @@ static size_t panel_floats(const struct fr_ukr *u)
 
 size_t fr_gemm_scratch(const struct fr_ukr *u)
 {
-	return panel_floats(u) + (size_t)FR_ROW_BLOCK * (size_t)u->nc;
+	size_t plain = panel_floats(u) + (size_t)FR_ROW_BLOCK * (size_t)u->nc, tiles = fr_tiles_scratch(u);
+
+	return tiles > plain ? tiles : plain;
 }
 
-/* Elements of a slice. */
-static int depth(const struct gemm *g)
+/* Products are made in tiles. */
+static int in_tiles(const struct gemm *g)
 {
-	int kc = g->cpu->u.kc;
-
-	return g->terms ? 2 * (kc / g->terms) : kc;
+	return g->cpu->u.tiles.begin != NULL;
 }
 
 /* Words that n elements of x, or of a column of weights, take. */
@@ -71,12 +56,13 @@ static void patch_row(const struct fr_patch *p, int row, int k0, int n, float *d
 	}
 }
 
-/* Elements k0..k0+n of a row; room [depth] for what lies in pieces. */
-static const float *row_part(const struct gemm *g, int row, int k0, int n, float *room)
+const float *fr_gemm_rows(const struct gemm *g, int row, int rows, int k0, int n, float *room, size_t *ld)
 {
+	*ld = g->patch ? (size_t)n : g->ldx;
 	if (!g->patch)
 		return g->x + (size_t)row * g->ldx + k0;
-	patch_row(g->patch, g->row0 + row, k0, n, room);
+	for (int r = 0; r < rows; r++)
+		patch_row(g->patch, g->row0 + row + r, k0, n, room + (size_t)r * *ld);
 	return room;
 }
 
@@ -89,13 +75,13 @@ static void pack_tile(void *arg, int i, int worker)
 	size_t padded = (size_t)fr_ceil_div(g->rows, u->mr) * (size_t)u->mr;
 	float *room = fr_cpu_scratch(g->cpu, worker);
 
-	for (int k0 = 0; k0 < g->k; k0 += depth(g)) {
-		int kn = fr_min(depth(g), g->k - k0);
-		size_t words = words_x(g, kn);
+	for (int k0 = 0; k0 < g->k; k0 += g->depth) {
+		int kn = fr_min(g->depth, g->k - k0);
+		size_t words = words_x(g, kn), ld;
 		float *dst = g->cpu->a + padded * words_x(g, k0) + (size_t)first * words;
 
 		for (int r = 0; r < rows; r++, dst += words) {
-			const float *x = row_part(g, first + r, k0, kn, room);
+			const float *x = fr_gemm_rows(g, first + r, 1, k0, kn, room, &ld);
 
 			if (g->terms)
 				u->pack_terms[g->terms - 1](kn, x, dst);
@@ -134,7 +120,7 @@ static void add_slice(const struct gemm *g, int rows, int n, int kn, const float
 					more);
 }
 
-static void finish_rows(const struct gemm *g, int row, int rows, int n0, int n, const float *c, size_t ldc)
+void fr_gemm_finish(const struct gemm *g, int row, int rows, int n0, int n, const float *c, size_t ldc)
 {
 	const struct fr_ukr *u = &g->cpu->u;
 	size_t width = (size_t)g->w[0].rows;
@@ -160,8 +146,8 @@ static void multiply(void *arg, int i, int worker)
 	int row = i % g->row_jobs * g->job_rows, rows = fr_min(g->job_rows, g->rows - row);
 	size_t padded = (size_t)fr_ceil_div(g->rows, u->mr) * (size_t)u->mr, ldc = (size_t)(g->mats * g->nc);
 
-	for (int k0 = 0; k0 < g->k; k0 += depth(g)) {
-		int kn = fr_min(depth(g), g->k - k0);
+	for (int k0 = 0; k0 < g->k; k0 += g->depth) {
+		int kn = fr_min(g->depth, g->k - k0);
 
 		for (int m = 0; m < g->mats; m++) {
 			pack_weights(g, &g->w[m], n0, n, k0, kn, b);
@@ -169,7 +155,7 @@ static void multiply(void *arg, int i, int worker)
 				  c + m * g->nc, ldc, k0 > 0);
 		}
 	}
-	finish_rows(g, row, rows, n0, n, c, ldc);
+	fr_gemm_finish(g, row, rows, n0, n, c, ldc);
 }
 
 /* Columns per job: the kernel's nc, narrower where that leaves the threads unevenly loaded; rows are split only where
@@ -203,37 +189,55 @@ static void take_output(struct gemm *g, const struct fr_linear *a, int row)
 	g->y = a->y + at;
 }
 
-/* Terms of x for products with these weights: both matrices of a gated product or none are multiplied in pairs. The
- * pixels of patches enter in two terms always, as on a GPU. */
-static int terms_of(const struct gemm *g)
+/* Terms of x for products with these weights, and depth of a slice: both matrices of a gated product or none are
+ * multiplied in pairs. The pixels of patches enter in two terms always, as on a GPU. */
+static void take_terms(struct gemm *g)
 {
+	int kc = g->cpu->u.kc;
+
+	g->terms = g->patch && g->cpu->terms ? 2 : g->cpu->terms;
 	for (int m = 0; m < g->mats; m++)
-		if (g->w[m].dtype != FR_BF16)
-			return 0;
-	return g->patch && g->cpu->terms ? 2 : g->cpu->terms;
+		if (g->w[m].dtype != FR_BF16 && !in_tiles(g))
+			g->terms = 0;
+	g->depth = in_tiles(g) ? fr_tiles_depth(g) : g->terms ? 2 * (kc / g->terms) : kc;
 }
 
 static void pack_rows(struct gemm *g)
 {
-	fr_pool_run(g->cpu->pool, fr_ceil_div(g->rows, g->cpu->u.mr), pack_tile, g);
+	if (in_tiles(g))
+		fr_tiles_pack(g);
+	else
+		fr_pool_run(g->cpu->pool, fr_ceil_div(g->rows, g->cpu->u.mr), pack_tile, g);
 }
 
 static void multiply_all(struct gemm *g)
 {
+	if (in_tiles(g)) {
+		fr_tiles_multiply(g);
+		return;
+	}
 	plan_jobs(g);
 	fr_pool_run(g->cpu->pool, g->col_jobs * g->row_jobs, multiply, g);
+}
+
+/* What a packed row takes at most, of any product in a chain: an odd k in two terms takes one more. */
+static size_t row_floats(const struct gemm *g)
+{
+	return in_tiles(g) ? fr_tiles_row_floats(g) : (size_t)(g->k + 1);
 }
 
 /* All rows, in blocks that the packed copy and a worker's sums have room for. */
 static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 {
-	const struct fr_ukr *u = &cpu->u;
-	int room = (int)(FR_PACK_FLOATS / (size_t)(g->k + 1)); /* an odd k in two terms takes one more */
-	int block = fr_min(FR_ROW_BLOCK, room) / u->mr * u->mr;
+	int mr, block;
 
-	assert(g->k > 0 && g->k <= FR_MAX_COLS && g->w[0].cols == g->k && u->pack[g->w[0].dtype]);
+	assert(g->k > 0 && g->k <= FR_MAX_COLS && g->w[0].cols == g->k && cpu->u.pack[g->w[0].dtype]);
 	g->cpu = cpu;
-	block = fr_ceil_div(fr_ceil_div(rows, fr_ceil_div(rows, block)), u->mr) * u->mr;
+	take_terms(g);
+	mr = in_tiles(g) ? FR_TILE_ROWS : cpu->u.mr;
+	block = (int)(FR_PACK_FLOATS / row_floats(g));
+	block = fr_min(FR_ROW_BLOCK, block) / mr * mr;
+	block = fr_ceil_div(fr_ceil_div(rows, fr_ceil_div(rows, block)), mr) * mr;
 	for (int r = 0; r < rows; r += block) {
 		struct gemm part = *g;
 
@@ -244,15 +248,14 @@ static void run(struct fr_cpu *cpu, struct gemm *g, int rows)
 		if (g->residual)
 			part.residual = g->residual + (size_t)r * (size_t)g->w[0].rows;
 		part.y = g->y + (size_t)r * (size_t)g->w[0].rows;
-		part.terms = terms_of(&part);
 		pack_rows(&part);
 		multiply_all(&part);
 		for (const struct fr_linear *a = g->also; a; a = a->also) {
-			const int packed = part.terms;
+			const int terms = part.terms, depth = part.depth;
 
 			take_output(&part, a, r);
-			part.terms = terms_of(&part);
-			if (part.terms != packed)
+			take_terms(&part);
+			if (part.terms != terms || part.depth != depth)
 				pack_rows(&part);
 			multiply_all(&part);
 		}

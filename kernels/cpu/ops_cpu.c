@@ -83,17 +83,20 @@ static int take_scratch(struct fr_cpu *cpu, struct fr_error *err)
 	return 0;
 }
 
-/* Products in pairs where the level has them, or, for tests, in plain C. */
+/* Products in pairs and tiles where the level has them, or, for tests, in plain C. */
 static int take_roundings(struct fr_cpu *cpu, enum fr_level level, const struct fr_dev_opts *opts, struct fr_error *err)
 {
 	static const char *const activations[] = {"f32", "bf16", "2xbf16"};
 	struct fr_rounds r;
 
 	FR_TRY(fr_rounds_open(opts->roundings, &r, err));
-	if (r.pairs && level == FR_LEVEL_REF)
+	if (r.pairs && level == FR_LEVEL_REF) {
 		fr_ukr_ref_pairs(&cpu->u);
-	else if (opts->roundings)
+		if (r.tiles)
+			fr_ukr_ref_tiles(&cpu->u);
+	} else if (opts->roundings) {
 		return fr_fail(err, FR_E_USAGE, "only the ref instances take roundings");
+	}
 	if (cpu->u.gemm_pairs[0])
 		cpu->terms = r.pairs ? r.pairs : opts->precise ? 2 : 1;
 	cpu->host.dev.activations = activations[cpu->terms];
@@ -120,6 +123,8 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		fr_ukr_avx512(&cpu->u);
 	if (level >= FR_LEVEL_AVX512BF16)
 		fr_ukr_avx512bf16(&cpu->u);
+	if (level >= FR_LEVEL_AMX)
+		fr_ukr_amx(&cpu->u);
 	if (take_roundings(cpu, level, opts, err) != 0)
 		goto fail;
 	cpu->host.dev.row_cost = cpu->u.gemv_row;

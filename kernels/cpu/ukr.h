@@ -1,7 +1,7 @@
 /* The micro-kernels that the cpu instance is made of, with their block sizes beside them. The table is filled with ref
  * (which uses nothing above baseline x86-64), then overwritten level by level, so every pointer is always valid. All
  * levels compute the bits of the contract in ops.h; what differs is the shape of the register tile, and whether
- * products of bf16 weights are made in pairs.
+ * products are made in pairs or in tiles.
  *
  * Edges are the micro-kernels' business: they read and write exactly the elements named here. */
 #ifndef FR_KERNELS_CPU_UKR_H
@@ -24,6 +24,41 @@ typedef void fr_gemm_fn(int m, int n, int k, const float *a, size_t lda, size_t 
 /* for j < n in order: o[d] = fma(p[j], v[j * ldv + d], o[d]), d < dim. */
 typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ldv, float *o);
 
+/* Products in tiles (ops.h). Weight rows are the rows of a tile and x's rows its columns, so the sums come out
+ * transposed; 32 of each at a time, two tiles by two. bf16 values are uint16_t, a tile has 512 of them. */
+#define FR_TILE_ROWS 32
+#define FR_TILE_ITEMS 512
+struct fr_tile_call {
+	/* The A operand, FR_TILE_ROWS weight rows. In bytes: from a row to the next, to the row 16 further, and to the
+	 * 32 elements that follow. A second term lies two tiles behind the first. */
+	const void *a;
+	size_t row, half, step;
+	const uint16_t *b; /* [pairs, steps, terms of x, 2] tiles as pack_x leaves them */
+	float *c;	   /* [pairs, 2 of w, 2 of x, 16 rows of w, 16 rows of x], continued where `more`, else begun */
+	int pairs, steps, more;
+	const char *next; /* weights to be fetched meanwhile: next_rows of them, next_bytes each, next_step apart */
+	size_t next_step, next_bytes;
+	int next_rows;
+};
+struct fr_tiles {
+	int kc; /* depth of a slice where all come in one term, a multiple of 32: FR_TILE_ROWS * kc bf16 stay in L1 */
+	int nc; /* most weight rows of a job, a multiple of FR_TILE_ROWS */
+	int l2; /* floats: a job's sums and its slice of x together */
+	/* The calling thread's tiles: to be set up before multiply, and given back soon after, since a context switch
+	 * saves what is in use. */
+	void (*begin)(void);
+	void (*end)(void);
+	/* rows <= FR_TILE_ROWS of x, k elements each, ldx apart, into dst [k / 32 rounded up, terms, 2] tiles, each
+	 * [16 pairs along k, 16 rows of x, 2]; what is not there is zero. */
+	void (*pack_x[2])(int rows, int k, const float *x, size_t ldx, uint16_t *dst);
+	/* rows <= FR_TILE_ROWS of weights, ldw elements apart, into dst [k / 32 rounded up, fr_tile_terms(dtype), 2]
+	 * tiles, each [16 rows, 32]; what is not there is zero. */
+	void (*pack_w[FR_DTYPES])(int rows, int k, const void *w, size_t ldw, uint16_t *dst);
+	void (*multiply[2][2])(const struct fr_tile_call *call); /* [terms of x - 1][terms of w - 1] */
+	/* y[j * ldy + i] = c[i * 16 + j], i and j < 16 */
+	void (*transpose)(const float *c, float *y, size_t ldy);
+};
+
 struct fr_ukr {
 	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
 	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. ahead: how far behind a the rows lie
@@ -40,6 +75,7 @@ struct fr_ukr {
 	fr_gemm_fn *gemm_pairs[2];
 	fr_pack_fn *pack_pairs;
 	void (*pack_terms[2])(int k, const float *x, float *dst);
+	struct fr_tiles tiles; /* all NULL in a level without; else they take the place of the pairs above */
 	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */
 	fr_pack_fn *pack_rows[FR_DTYPES]; /* values: w has k rows of n elements, b[i, j] = w[i, j] */
 
@@ -79,5 +115,8 @@ void fr_ukr_avx512(struct fr_ukr *u);
 /* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
 void fr_ukr_avx512bf16(struct fr_ukr *u);
 void fr_ukr_ref_pairs(struct fr_ukr *u);
+/* Adds products in tiles: on top of avx512bf16, or in plain C on top of ref. */
+void fr_ukr_amx(struct fr_ukr *u);
+void fr_ukr_ref_tiles(struct fr_ukr *u);
 
 #endif

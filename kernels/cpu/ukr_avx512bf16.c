@@ -2,7 +2,7 @@
  *
  * A register tile, its panels and their blocks are those of ukr_avx512.c in 32-bit words, each word a pair instead of
  * one float32: the same loads and broadcasts for each instruction, and half as many of them. */
-#include "ukr_avx512.h"
+#include "ukr_avx512bf16.h"
 
 #define MR 14
 #define NR 32
@@ -106,32 +106,6 @@ PAIRS_ALL(2)
 
 /* ---- panels ---------------------------------------------------------------------------------------------------- */
 
-/* v[i] word r = v[r] word i. */
-INLINE void transpose16(__m512i v[16])
-{
-	UNROLL for (int i = 0; i < 16; i += 4)
-	{
-		__m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]), b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-		__m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]), d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
-
-		v[i] = _mm512_unpacklo_epi64(a, c);
-		v[i + 1] = _mm512_unpackhi_epi64(a, c);
-		v[i + 2] = _mm512_unpacklo_epi64(b, d);
-		v[i + 3] = _mm512_unpackhi_epi64(b, d);
-	}
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m512i a = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x44), b = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xee);
-		__m512i c = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x44),
-			d = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xee);
-
-		v[i] = _mm512_shuffle_i32x4(a, c, 0x88);
-		v[4 + i] = _mm512_shuffle_i32x4(a, c, 0xdd);
-		v[8 + i] = _mm512_shuffle_i32x4(b, d, 0x88);
-		v[12 + i] = _mm512_shuffle_i32x4(b, d, 0xdd);
-	}
-}
-
 /* A cache line of sixteen rows at a time, whole, so that it does not matter if lines of so many rows push each other
  * out of L1. */
 static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
@@ -155,17 +129,6 @@ static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
 					_mm512_storeu_si512(b + (i / 2 + p) * NR + first, v[p]);
 			}
 		}
-}
-
-/* 32 elements rounded to bf16, in their order. */
-INLINE __m512i round32(__m512 low, __m512 high)
-{
-	return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
-
-INLINE __m512 widen16(__m256i half)
-{
-	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
 static void pack_terms_1(int k, const float *x, float *dst)
