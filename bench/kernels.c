@@ -216,7 +216,7 @@ int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_erro
 	struct fr_dev_opts dev_opts = {
 		.backend = "cpu", .isa = opts->isa, .threads = opts->threads, .precise = opts->precise};
 	struct bench b = {.out = out, .json = opts->json, .seconds = opts->seconds > 0 ? opts->seconds : 1};
-	char name[160], machine[256];
+	char name[160], machine[512];
 	int rc = 0, shown = 0;
 
 	if (opts->backend && strcmp(opts->backend, "cuda") == 0)

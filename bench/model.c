@@ -211,7 +211,7 @@ struct bench {
 static void say_head(struct bench *b, const struct fr_session *s)
 {
 	const struct fr_dev *dev = s->dev;
-	char machine[256];
+	char machine[512];
 
 	b->backend = fr_session_backend(s);
 	b->isa = fr_session_isa(s);

@@ -60,7 +60,7 @@ static void print_row(const struct row *row, const struct fr_bench_opts *opts, F
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
 	void *memory;
-	char machine[256];
+	char machine[512];
 	int rc = 0;
 
 	if (opts->backend && strcmp(opts->backend, "cuda") == 0)

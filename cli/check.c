@@ -201,7 +201,7 @@ static void say_start(const struct run *r)
 {
 	const struct run_facts *f = &r->facts;
 	const char *device = fr_session_device(f->session);
-	char machine[256];
+	char machine[512];
 
 	if (r->cli->v.quiet)
 		return;
@@ -211,6 +211,8 @@ static void say_start(const struct run *r)
 		    device ? ", " : "", device ? device : "", fr_session_kv(f->session));
 	if (fr_model_is_demo(f->model))
 		say("DEMO: shows the machinery, is no detector for pictures from the world");
+	if (*fr_session_lowered(f->session))
+		say("%s", fr_session_lowered(f->session));
 	if (*fr_session_streamed(f->session))
 		say("%s", fr_session_streamed(f->session));
 	if (r->cli->v.temperature == 0 && !r->cli->v.verdict_only && (r->cli->v.top_k || r->cli->v.top_p < 1))

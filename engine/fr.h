@@ -102,7 +102,7 @@ int fr_calibration_load(const char *path, const struct fr_model *model, struct f
 
 struct fr_session_opts {
 	const char *backend;    /* "auto", "cpu", "cuda"; NULL: auto */
-	const char *isa;        /* "ref", "avx2", ...; NULL: the best of ref, avx2, avx512 */
+	const char *isa;        /* "ref", "avx2", ...; NULL: the best this machine has. "avx2": the same bits on all */
 	int threads;            /* 0: as many as this process may run on */
 	int batch;              /* images whose text is written together; 0: as the device does best and has memory for */
 	int gpu_layers;         /* decoder layers whose weights lie in the device's memory, the others stay on the host;
@@ -142,6 +142,8 @@ const char *fr_session_backend(const struct fr_session *s);     /* "cpu", "cuda"
 const char *fr_session_device(const struct fr_session *s);      /* "NVIDIA H200"; NULL on the CPU */
 const char *fr_session_isa(const struct fr_session *s);         /* "avx2", "sm_90", "sm_90+cublaslt" */
 const char *fr_session_passed_over(const struct fr_session *s); /* why "auto" did not take the GPU, "" if it did */
+const char *fr_session_lowered(const struct fr_session *s);     /* why the CPU's best level is not in use although nobody
+								   asked for a lower one, "" if it is */
 const char *fr_session_streamed(const struct fr_session *s);    /* "" when all weights stay in memory, else a sentence */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "bf16", "2xbf16", "16bit", "2x16bit" */

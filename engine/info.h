@@ -25,7 +25,7 @@ struct fr_info {
 	struct fr_session session; /* with the options, laid out, nothing taken */
 	struct fr_error fits;	   /* FR_OK, or why it would not start */
 	int checked;
-	char machine[256];
+	char machine[512];
 };
 
 void fr_info_text(const struct fr_info *f, FILE *out);

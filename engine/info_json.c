@@ -177,6 +177,17 @@ static void add_room(cJSON *o, const struct fr_info *f)
 	cJSON_AddBoolToObject(o, "fits", f->fits.code == FR_OK);
 }
 
+static void add_engine(cJSON *root, const struct fr_info *f)
+{
+	const struct fr_dev *dev = f->session.dev;
+	cJSON *o = cJSON_AddObjectToObject(root, "engine");
+
+	cJSON_AddStringToObject(o, "backend", dev->ops->name);
+	cJSON_AddStringToObject(o, "isa", dev->isa);
+	cJSON_AddStringToObject(o, "kv", f->o->kv_f32 ? "f32" : "f16");
+	cJSON_AddStringToObject(o, "activations", dev->activations);
+}
+
 static void add_device(cJSON *memory, const struct fr_info *f)
 {
 	const struct fr_session *s = &f->session;
@@ -270,6 +281,7 @@ int fr_info_json(const struct fr_info *f, FILE *out, struct fr_error *err)
 	add_words(root, m);
 	add_image(root, &m->desc.image);
 	add_memory(root, f);
+	add_engine(root, f);
 	cJSON_AddStringToObject(root, "machine", f->machine);
 	cJSON_AddBoolToObject(root, "checked", f->checked);
 	add_tensors(root, f);

@@ -243,6 +243,8 @@ void fr_info_text(const struct fr_info *f, FILE *out)
 	print_words(m, out);
 	print_image(&m->desc.image, out);
 	print_memory(f, out);
+	fprintf(out, "engine       %s %s, activations %s, KV cache %s\n", f->session.dev->ops->name, f->session.dev->isa,
+		f->session.dev->activations, f->o->kv_f32 ? "f32" : "f16");
 	fprintf(out, "machine      %s\n", f->machine);
 	if (f->checked)
 		fputs("check        every weight is finite\n", out);

@@ -128,7 +128,7 @@ static int check_level(const struct fr_selftest_level *level, FILE *out)
 
 int fr_selftest(FILE *out, struct fr_error *err)
 {
-	char machine[256];
+	char machine[512];
 	int failed = 0;
 
 	fr_machine(machine, sizeof machine);

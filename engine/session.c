@@ -392,6 +392,11 @@ const char *fr_session_passed_over(const struct fr_session *s)
 	return s->dev->passed_over;
 }
 
+const char *fr_session_lowered(const struct fr_session *s)
+{
+	return s->dev->lowered;
+}
+
 const char *fr_session_streamed(const struct fr_session *s)
 {
 	return s->streamed;

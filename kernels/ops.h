@@ -288,10 +288,11 @@ struct fr_dev {
 	size_t copied;           /* bytes of weights copied because of their alignment */
 	size_t held;             /* bytes allocated now (alloc, vector and copies) */
 	char passed_over[512];   /* why backend "auto" did not take cuda; "": it was not asked for, or taken */
+	char lowered[256];       /* why the CPU's best level is not taken, where its operating system is in the way, else "" */
 };
 struct fr_dev_opts {
 	const char *backend; /* "auto", "cpu", "cuda"; NULL: auto */
-	const char *isa;     /* NULL: best that rounds nothing; "ref" gives the plain instance */
+	const char *isa;     /* NULL: the best there is; "ref" gives the plain instance */
 	int threads;         /* 0: the CPUs this process may run on */
 	int precise;         /* activations in two 16-bit terms where they would be rounded to one */
 	int no_cublas;       /* our own matrix products everywhere */

@@ -62,6 +62,16 @@ has model/auto/cpu '"backend":"cpu"' out
 has model/auto/why "on the CPU: backend cuda" err
 "$run" --version | grep -q 'levels.*amx' && skip model/isa-absent "this CPU has amx" ||
 	says model/isa-absent 3 "amx" -m demo --isa amx "$one"
+best=$("$run" --version | sed -n 's/^machine: .*, in use \([a-z0-9]*\).*/\1/p')
+code model/isa-best 0 -m demo -q --json --verdict-only --backend cpu "$one"
+has model/isa-best/named "\"isa\":\"$best\"" out
+export FR_RUN_ISA=cpu-ref
+code model/isa-environment 0 -m demo -q --json --verdict-only "$one"
+has model/isa-environment/named '"isa":"cpu-ref","kv":"f16","activations":"f32"' out
+code model/isa-info 0 info demo
+has model/isa-info/named "engine       cpu cpu-ref, activations f32, KV cache f16" out
+has model/isa-info/best "in use $best" out
+unset FR_RUN_ISA
 says model/draft-from-missing 3 "no-texts: cannot be opened" -m demo --draft-from no-texts "$one"
 echo '{"text":' >cut.jsonl
 says model/draft-from-cut 3 "cut.jsonl, line 1: begins with '{', but is no JSON object" -m demo --draft-from cut.jsonl "$one"

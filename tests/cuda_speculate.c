@@ -13,6 +13,6 @@ int main(void)
 	if (open_pictures(&f))
 		return test_done();
 	f.pictures = 2;
-	run_model("fr-merged-f16", "cuda", ways, (int)(sizeof ways / sizeof *ways), 1u << 3 | 1u << 4, &f);
+	run_model("fr-merged-f16", "cuda", NULL, ways, (int)(sizeof ways / sizeof *ways), 1u << 3 | 1u << 4, &f);
 	return test_done();
 }

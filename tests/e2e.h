@@ -27,6 +27,12 @@ static inline int cpu_has(const char *isa)
 	return 1;
 }
 
+/* The best level here of those that agree to the bit. */
+static inline const char *exact_level(void)
+{
+	return cpu_has("avx512") ? "avx512" : cpu_has("avx2") ? "avx2" : "cpu-ref";
+}
+
 /* The golden's own word on how it was made. */
 struct made {
 	char image[64], chat[16];

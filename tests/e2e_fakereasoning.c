@@ -182,10 +182,11 @@ static double heat_off(const struct look *l, const struct fr_tensor *map)
 	return worst;
 }
 
-static void check_heat(const char *name, const struct fr_model *model, const struct made *made,
+static void check_heat(const char *name, const char *level, const struct fr_model *model, const struct made *made,
 		       const struct golden *want)
 {
-	const struct fr_session_opts o = {.backend = "cpu", .threads = 2, .verdict_only = 1, .heat = 1};
+	const struct fr_session_opts o = {
+		.backend = "cpu", .isa = level, .threads = 2, .verdict_only = 1, .heat = 1};
 	const struct fr_tensor *map = golden_find(want, "dino.attention");
 	const struct fr_tensor *noise = golden_find(want, "noise.dino.attention");
 	char path[256], label[128];
@@ -195,7 +196,7 @@ static void check_heat(const char *name, const struct fr_model *model, const str
 	float deviation;
 	int rc;
 
-	snprintf(label, sizeof label, "agreed/%s/heat", name);
+	snprintf(label, sizeof label, "agreed/%s/%s/heat", name, level);
 	snprintf(path, sizeof path, ROOT "images/%s", made->image);
 	rc = fr_map_open(path, &l.bytes, &l.size, &err);
 	if (rc == 0) {
@@ -248,6 +249,7 @@ static void run_case(const char *name)
 			check_score(name, levels[l], "reasoned", t[l].r.has_reasoned, t[l].r.p_fake_reasoned, &want);
 			check_text(name, levels[l], &t[l], &want);
 			check_chosen(name, levels[l], &t[l]);
+			check_heat(name, levels[l], model, &made, &want);
 		}
 		snprintf(label, sizeof label, "exact/%s/%s-is-ref", name, levels[l]);
 		if (l > 0 && t[0].have && t[l].have)
@@ -255,7 +257,6 @@ static void run_case(const char *name)
 	}
 	if (t[0].have)
 		check_verdict_only(name, model, &made, &t[0]);
-	check_heat(name, model, &made, &want);
 	for (int l = 0; l < LEVELS; l++)
 		free(t[l].text);
 	fr_model_free(model);

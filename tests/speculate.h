@@ -187,11 +187,12 @@ static inline void run_way(const struct fr_model *m, const char *backend, const 
 		CHECK(label, w->speculate <= 0 || spec.proposed > 0, "nothing was proposed");
 }
 
-/* Each of n ways with each event whose bit is set. */
-static inline void run_model(const char *name, const char *backend, const struct way *ways, int n, unsigned which,
-			     struct feed *f)
+/* Each of n ways with each event whose bit is set, against the plainest at the level isa, which ways without a level
+ * of their own take too. NULL: the best, and ways with a level are left out. */
+static inline void run_model(const char *name, const char *backend, const char *isa, const struct way *ways, int n,
+			     unsigned which, struct feed *f)
 {
-	const struct way plain = {.speculate = -1, .batch = 1, .threads = 1};
+	const struct way plain = {.speculate = -1, .batch = 1, .threads = 1, .isa = isa};
 	struct one want[IMAGES];
 	struct fr_speculation spec;
 	struct fr_model *m, as_it_was;
@@ -221,11 +222,15 @@ static inline void run_model(const char *name, const char *backend, const struct
 			CHECK(label, happened(e, &want[0]) && !spec.proposed, "stop %s, %d tokens, reasoned %d",
 			      want[0].stop, want[0].generated, want[0].has_reasoned);
 			for (int i = 0; i < n; i++) {
-				const struct way *w = &ways[i];
+				struct way w = ways[i];
+
+				if (w.isa && !isa)
+					continue;
+				w.isa = w.isa ? w.isa : isa;
 				snprintf(label, sizeof label, "exact/%s/speculate/%s/%s/%d/batch-%d/threads-%d/%s",
-					 name, events[e], draft_names[w->drafts], w->speculate, w->batch, w->threads,
-					 w->isa ? w->isa : backend);
-				run_way(m, backend, label, w, &t, f, want);
+					 name, events[e], draft_names[w.drafts], w.speculate, w.batch, w.threads,
+					 w.isa ? w.isa : backend);
+				run_way(m, backend, label, &w, &t, f, want);
 			}
 		}
 	*m = as_it_was;

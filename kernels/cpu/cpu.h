@@ -10,11 +10,30 @@
  * all below. */
 enum fr_level { FR_LEVEL_REF, FR_LEVEL_AVX2, FR_LEVEL_AVX512, FR_LEVEL_AVX512BF16, FR_LEVEL_AMX, FR_LEVELS };
 extern const char *const fr_level_names[FR_LEVELS];
-/* The highest level this CPU and its operating system have. */
-enum fr_level fr_level_found(void);
-/* The level to use where `found` is there: isa NULL means the best with micro-kernels. "cpu-ref" is these drivers over
- * the ref micro-kernels (tests compare it with kernels/ref.c). */
-int fr_level_choose(const char *isa, enum fr_level found, enum fr_level *out, struct fr_error *err);
+/* What a machine says of itself: ecx of cpuid's leaf 1, ebx, ecx, edx of leaf 7 and eax of its subleaf 1, eax to ecx of
+ * leaf 0x1d's subleaf 1, and the registers that its operating system saves. */
+struct fr_cpu_words {
+	uint32_t c1, b7, c7, d7, a71, tile[3];
+	uint64_t xcr0;
+};
+struct fr_levels {
+	enum fr_level has;   /* the processor alone */
+	enum fr_level found; /* with its operating system; the highest that can run */
+	char why[128];	     /* of found < has: what the operating system does not do for the level has, else "" */
+};
+/* refused: the errno with which the kernel answered who asked for tiles; 0: it permits them. */
+void fr_levels_of(const struct fr_cpu_words *words, int refused, struct fr_levels *out);
+/* This machine; asks its kernel for tiles where the processor has them. */
+void fr_levels_here(struct fr_levels *out);
+enum fr_level fr_level_found(void); /* fr_levels_here's found */
+/* The level to use here: isa NULL means the best with micro-kernels. "cpu-ref" is these drivers over the ref
+ * micro-kernels (tests compare it with kernels/ref.c). */
+int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level *out, struct fr_error *err);
+/* Into buf one sentence when the operating system keeps the best level from being used, else "". */
+void fr_level_lowered(const struct fr_levels *here, char *buf, size_t size);
+/* For tests alone, which set it when they execute tile instructions themselves (tests/tile_host): the processor counts
+ * as one with AMX, if it has all the rest. */
+extern int fr_tiles_in_software;
 
 struct fr_cpu {
 	struct fr_host host;

@@ -105,15 +105,19 @@ static int take_roundings(struct fr_cpu *cpu, enum fr_level level, const struct 
 
 int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
 {
+	struct fr_levels here;
 	enum fr_level level;
 	struct fr_cpu *cpu;
 
-	FR_TRY(fr_level_choose(opts->isa, fr_level_found(), &level, err));
+	fr_levels_here(&here);
+	FR_TRY(fr_level_choose(opts->isa, &here, &level, err));
 	cpu = calloc(1, sizeof *cpu);
 	if (!cpu)
 		return fr_fail(err, FR_E_MEMORY, "cannot allocate the cpu backend");
 	cpu->host.dev.ops = &ops_cpu;
 	cpu->host.dev.isa = level == FR_LEVEL_REF ? "cpu-ref" : fr_level_names[level];
+	if (!opts->isa)
+		fr_level_lowered(&here, cpu->host.dev.lowered, sizeof cpu->host.dev.lowered);
 	cpu->host.dev.together = 1;
 	cpu->host.dev.maps = 1;
 	fr_ukr_ref(&cpu->u);

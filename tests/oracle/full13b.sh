@@ -9,7 +9,7 @@
 set -e
 PYTHON=${PYTHON:-python3}
 THREADS=${THREADS:-$(nproc)}
-export FR_RUN_BACKEND=cpu # the comparison is with the CPU's float32
+export FR_RUN_BACKEND=cpu FR_RUN_ISA=${FR_RUN_ISA:-avx2} # the comparison is with the CPU's float32
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=$1
 [ -n "$dir" ] || { sed -n 4p "$0"; exit 2; }
