@@ -65,11 +65,11 @@ has model/auto/why "on the CPU: backend cuda" err
 best=$("$run" --version | sed -n 's/^machine: .*, in use \([a-z0-9]*\).*/\1/p')
 code model/isa-best 0 -m demo -q --json --verdict-only --backend cpu "$one"
 has model/isa-best/named "\"isa\":\"$best\"" out
-export FR_RUN_ISA=cpu-ref
+export FR_RUN_ISA=ref
 code model/isa-environment 0 -m demo -q --json --verdict-only "$one"
-has model/isa-environment/named '"isa":"cpu-ref","kv":"f16","activations":"f32"' out
+has model/isa-environment/named '"isa":"ref","kv":"f16","activations":"f32"' out
 code model/isa-info 0 info demo
-has model/isa-info/named "engine       cpu cpu-ref, activations f32, KV cache f16" out
+has model/isa-info/named "engine       ref ref, activations f32, KV cache f16" out
 has model/isa-info/best "in use $best" out
 unset FR_RUN_ISA
 says model/draft-from-missing 3 "no-texts: cannot be opened" -m demo --draft-from no-texts "$one"
@@ -330,8 +330,11 @@ code map/several 1 -m demo -q --json --max-tokens 3 --map many/ -t 1 tree no-suc
 is map/several/files "$n_tree" "$(ls -A many | wc -l | tr -d ' ')"
 has map/several/slash '"map":"many/' out
 is map/several/error-has-none 1 "$(grep no-such.png out | grep -c '"map":null')"
-code map/batch 0 -m demo -q --json --verdict-only --map batch -t 2 --batch 3 --isa ref tree
-diff -r many batch >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch or level change a map"
+code map/batch 0 -m demo -q --json --verdict-only --map batch -t 2 --batch 3 tree
+diff -r many batch >/dev/null && ok map/same-bytes || bad map/same-bytes "threads or batch change a map"
+code map/ref 0 -m demo -q --json --verdict-only --map ref --isa ref tree
+code map/exact 0 -m demo -q --json --verdict-only --map exact --isa "$exact" tree
+diff -r ref exact >/dev/null && ok map/same-at-levels || bad map/same-at-levels "ref and $exact differ"
 mkdir left && sh -c 'touch left/.$$.1.map.partial && exec "$@"' sh "$run" -m demo -q --verdict-only --map left "$one" \
 	>out 2>err
 is map/left-over-of-a-killed-run "square-$short.map.png" "$(ls left)"
@@ -505,7 +508,8 @@ says info/two 2 "one MODEL expected" info -m demo demo
 # ---- dump and diff ----
 code dump/default 0 dump -m demo -q "$one" -o a.safetensors
 code dump/ref 0 dump -m demo -q "$one" -o b.safetensors --isa ref
-code diff/same 0 diff a.safetensors b.safetensors
+code dump/exact 0 dump -m demo -q "$one" -o e.safetensors --isa "$exact"
+code diff/same 0 diff e.safetensors b.safetensors --rel 0
 code dump/other-image 0 dump -m demo -q "$images"/edge.png -o c.safetensors
 code diff/beyond 1 diff a.safetensors c.safetensors
 code dump/tap 0 dump -m demo -q "$one" -o d.safetensors --tap 'vision.*' --max-tokens 0

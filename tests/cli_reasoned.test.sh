@@ -54,8 +54,11 @@ code map 0 $all -q --json --max-tokens 40 --map maps ./*.png
 is map/files "$n" "$(ls -A maps | wc -l | tr -d ' ')"
 sed 's/"map":"[^"]*"/"map":null/' out | cmp -s - all.json && ok map/same-results || bad map/same-results "--map changes them"
 has map/branch "dino, layer" "$(ls maps/wide-*.map.png)"
-code map/other-way 0 $all -q --json --verdict-only --map other --batch 3 -t 3 --isa ref ./*.png
-diff -r maps other >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch, level or text change a map"
+code map/other-way 0 $all -q --json --verdict-only --map other --batch 3 -t 3 ./*.png
+diff -r maps other >/dev/null && ok map/same-bytes || bad map/same-bytes "threads, batch or text change a map"
+code map/ref 0 $all -q --json --verdict-only --map ref --isa ref ./*.png
+code map/exact 0 $all -q --json --verdict-only --map exact --isa "$exact" ./*.png
+diff -r ref exact >/dev/null && ok map/same-at-levels || bad map/same-at-levels "ref and $exact differ"
 
 # ---- the limit of tokens: before the conclusion, at its last token, behind it ----
 whole=$(grep "$one" all.json)
