@@ -508,8 +508,8 @@ says info/two 2 "one MODEL expected" info -m demo demo
 # ---- dump and diff ----
 code dump/default 0 dump -m demo -q "$one" -o a.safetensors
 code dump/ref 0 dump -m demo -q "$one" -o b.safetensors --isa ref
-code dump/exact 0 dump -m demo -q "$one" -o e.safetensors --isa "$exact"
-code diff/same 0 diff e.safetensors b.safetensors --rel 0
+code dump/exact 0 dump -m demo -q "$one" -o exact.safetensors --isa "$exact"
+code diff/same 0 diff exact.safetensors b.safetensors --rel 0
 code dump/other-image 0 dump -m demo -q "$images"/edge.png -o c.safetensors
 code diff/beyond 1 diff a.safetensors c.safetensors
 code dump/tap 0 dump -m demo -q "$one" -o d.safetensors --tap 'vision.*' --max-tokens 0
