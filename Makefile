@@ -71,7 +71,7 @@ all: fr-run libfr-run.a
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx2*.c)): ARCH := -mavx2 -mfma -mf16c
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512*.c)): \
 	ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
-$(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512bf16*.c)): ARCH += -mavx512bf16
+$(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_avx512bf16*.c)): ARCH += -mavx512bf16 -mavx512vnni
 $(patsubst %.c,$B/%.o,$(wildcard kernels/cpu/ukr_amx*.c)): \
 	ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
 # No fuzzer comes to the levels, and clang takes minutes for them with its sanitizers.

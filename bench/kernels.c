@@ -125,13 +125,12 @@ struct result {
 	int cold; /* what it read came from memory, not from a cache */
 };
 
-/* The peak of what the case is made of: pairs of bf16 where the device multiplies in pairs. */
+/* The peak of what the case is made of. */
 static double peak_of(const struct bench *b, const struct fr_check_case *c)
 {
 	int product = c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH;
-	double pairs = product && c->dtype == FR_BF16 && c->phase == FR_PREFILL ? fr_cpu_peak_pairs(b->dev) : 0;
 
-	return pairs > 0 ? pairs : fr_cpu_peak_fma(b->dev);
+	return fr_cpu_peak(b->dev, product ? fr_cpu_peak_of(b->dev, c->dtype, c->phase) : FR_PEAK_FMA);
 }
 
 static void measure(struct bench *b, const struct copies *set, struct result *r)

@@ -1,390 +1,350 @@
 /* `fr-run bench model`: what a whole model takes on this machine, stage by stage, through the functions that everyone
  * uses.
  *
- *   load      the files opened and mapped; then a session, and its first verdict: a GPU takes the weights meanwhile
- *   image     one picture decoded and resized on the CPU
- *   vision    pixels to image rows, of `batch` pictures in one call where the device works so
- *   prefill   prompt and opening to the verdict, of `batch` pictures
- *   verdict   pictures per second through the whole of it, no text
- *   decode    one token of each of `batch` texts
- * Every picture is the same file with other bytes behind its end, so that nothing can be remembered. Stage times are
- * those of the results (fr_result); a step of decoding is what lies between two polls of `stopped`, the first quarter
- * left out. Shares of a peak count the operations and the bytes that a stage cannot do without. */
-#include "bench.h"
-#include "../engine/session.h"
+ *   load       the files opened and mapped; a session; from nothing to the first verdict: a GPU takes the weights then
+ *   image      one picture decoded and resized on the CPU
+ *   vision     pixels to image rows, of as many pictures as the device takes at once; the projector is the end of it
+ *   prefill    prompt and opening to the verdict's logits; rows of a longer prompt (bench/model_text.c)
+ *   verdict    pictures one after another through the whole of it, no text: time a picture
+ *   decode     one token of each of several texts, at several positions (bench/model_text.c)
+ *   end        a program of its own, from its start to its end: the verdict alone, and with a text
+ *
+ * A stage is asked for as judging does it, a session's call at a time; nothing is taken apart by hooks in the engine.
+ */
+#include "model.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define TOKENS 96
-#define MAX_BATCH 16
-#define MIN_ROUNDS 3
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const int batches[] = {1, 2, 4, 8, 16};
 
-struct feed {
-	uint8_t *bytes; /* the picture, and 8 bytes that count */
-	size_t size;
-	uint64_t count;
-	int left;     /* pictures still to be given in this round */
-	double until; /* give whole rounds of `round` until then; 0: one round */
-	int round, given;
-	int bad;
-	struct fr_error error;
-	struct fr_samples image, vision, prefill;
-	double poll;		/* when `stopped` was asked last; 0: not yet */
-	struct fr_samples step; /* between two polls */
-	int generated, prompt;
-};
-
-static int next(void *user, struct fr_job *job)
+int fr_bench_batch(int i, const struct fr_bench_opts *opts)
 {
-	struct feed *f = user;
+	const int n = sizeof batches / sizeof *batches, most = opts->batch ? opts->batch : batches[n - 1];
 
-	if (f->left == 0 && f->until > 0 && fr_bench_now() < f->until)
-		f->left = f->round;
-	if (f->left == 0)
-		return 0;
-	f->left--;
-	f->given++;
-	f->count++;
-	memcpy(f->bytes + f->size - sizeof f->count, &f->count, sizeof f->count);
-	job->bytes = f->bytes;
-	job->size = f->size;
-	return 1;
+	return i < n && batches[i] <= most ? batches[i] : 0;
 }
 
-static void result(void *user, const struct fr_result *r)
-{
-	struct feed *f = user;
-
-	if (r->error.code != FR_OK) {
-		f->bad++;
-		f->error = r->error;
-	}
-	fr_sample(&f->image, r->ms_image);
-	fr_sample(&f->vision, r->ms_vision);
-	fr_sample(&f->prefill, r->ms_prefill);
-	f->generated += r->generated_tokens;
-	f->prompt = r->prompt_tokens;
-}
-
-static int stopped(void *user)
-{
-	struct feed *f = user;
-	double now = fr_bench_now();
-
-	if (f->poll > 0)
-		fr_sample(&f->step, now - f->poll);
-	f->poll = now;
-	return 0;
-}
-
-static int run(struct fr_session *s, struct feed *f, int pictures, double seconds, struct fr_error *err)
-{
-	f->image.n = f->vision.n = f->prefill.n = f->step.n = 0;
-	f->left = f->round = pictures;
-	f->given = f->generated = f->bad = 0;
-	f->poll = 0;
-	f->until = seconds > 0 ? fr_bench_now() + seconds : 0;
-	FR_TRY(fr_judge(s, &(struct fr_io){.user = f, .next = next, .result = result, .stopped = stopped}, err));
-	if (f->bad)
-		return fr_fail(err, f->error.code, "%s", f->error.text);
-	return 0;
-}
-
-/* ---- the picture ---- */
+/* ---- the picture: the same file each time, with other bytes behind its end, so that nothing can be remembered ---- */
 
 /* A photograph's size of noise that a JPEG could not make smaller: 640 x 480 as PPM. */
-static int make_picture(struct feed *f, struct fr_error *err)
+static int make_picture(struct fr_bench_model *m, struct fr_error *err)
 {
 	static const char head[] = "P6\n640 480\n255\n";
 	const size_t pixels = 3 * 640 * 480;
 	uint32_t state = 1;
 
-	f->size = sizeof head - 1 + pixels + sizeof f->count;
-	f->bytes = malloc(f->size);
-	if (!f->bytes)
-		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a picture", f->size);
-	memcpy(f->bytes, head, sizeof head - 1);
+	m->size = sizeof head - 1 + pixels + sizeof m->count;
+	m->file = malloc(m->size);
+	if (!m->file)
+		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a picture", m->size);
+	memcpy(m->file, head, sizeof head - 1);
 	for (size_t i = 0; i < pixels; i++) {
 		state = state * 1664525u + 1013904223u;
-		f->bytes[sizeof head - 1 + i] = (uint8_t)(state >> 24);
+		m->file[sizeof head - 1 + i] = (uint8_t)(state >> 24);
 	}
 	return 0;
 }
 
-static int read_picture(const char *path, struct feed *f, struct fr_error *err)
+static int read_picture(const char *path, struct fr_bench_model *m, struct fr_error *err)
 {
 	const uint8_t *map;
 	size_t size;
 
 	if (!path)
-		return make_picture(f, err);
+		return make_picture(m, err);
 	FR_TRY(fr_map_open(path, &map, &size, err));
-	f->size = size + sizeof f->count;
-	f->bytes = malloc(f->size);
-	if (f->bytes)
-		memcpy(f->bytes, map, size);
+	m->size = size + sizeof m->count;
+	m->file = malloc(m->size);
+	if (m->file)
+		memcpy(m->file, map, size);
 	fr_map_close(map, size);
-	return f->bytes ? 0 : fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a picture", f->size);
+	return m->file ? 0 : fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes for a picture", m->size);
 }
 
-/* ---- what a stage cannot do without ---- */
-
-/* Of one layer's adapters. */
-static double lora_params(const struct fr_text_desc *t)
+static void another(struct fr_bench_model *m)
 {
-	const double dim = t->dim, kv = (double)t->kv_heads * t->head_dim, q = (double)t->heads * t->head_dim;
-	const double both[FR_LORAS] = {
-		[FR_LORA_Q] = dim + q,	      [FR_LORA_K] = dim + kv,	     [FR_LORA_V] = dim + kv,
-		[FR_LORA_O] = q + dim,	      [FR_LORA_GATE] = dim + t->ffn, [FR_LORA_UP] = dim + t->ffn,
-		[FR_LORA_DOWN] = t->ffn + dim};
-	double sum = 0;
-
-	for (int i = 0; i < FR_LORAS; i++)
-		sum += t->lora >> i & 1 ? t->lora_rank * both[i] : 0;
-	return sum;
+	m->count++;
+	memcpy(m->file + m->size - sizeof m->count, &m->count, sizeof m->count);
 }
 
-static double text_params(const struct fr_text_desc *t)
+/* Room for the pixels of n pictures, all filled with the one. */
+static int decode_pictures(struct fr_bench_model *m, int n, struct fr_error *err)
 {
-	double kv = (double)t->kv_heads * t->head_dim, q = (double)t->heads * t->head_dim;
+	const struct fr_image_desc *d = &m->b.model->desc.image;
+	const size_t items = (size_t)3 * (size_t)d->crop * (size_t)d->crop;
 
-	return t->layers * ((double)t->dim * (2 * q + 2 * kv) + 3.0 * t->dim * t->ffn + lora_params(t));
-}
+	for (; m->n_pic < n; m->n_pic++) {
+		struct fr_picture *pic = &m->pic[m->n_pic];
 
-/* Operations to prefill `rows` of one sequence: products, causal attention, the logits of two rows. */
-static double prefill_operations(const struct fr_text_desc *t, int rows)
-{
-	double attention = 2.0 * rows * (rows + 1) * t->heads * t->head_dim * t->layers;
-
-	return 2 * text_params(t) * rows + attention + 2.0 * 2 * t->dim * t->vocab;
-}
-
-/* Products, attention and its bias, where there is a fusion. */
-static double fusion_operations(const struct fr_model_desc *d)
-{
-	const struct fr_fusion_desc *f = &d->fusion;
-	double n = d->n_image, dim = d->text.dim;
-
-	if (!f->heads)
-		return 0;
-	return 2 * n * (4 * dim * dim + 2 * dim * f->ffn) + 4 * n * n * dim + 4 * n * n * f->heads * f->mid;
-}
-
-static double vision_operations(const struct fr_model_desc *d)
-{
-	double sum = fusion_operations(d), rows = 1 + d->n_image;
-
-	for (int b = 0; b < d->n_branch; b++) {
-		const struct fr_vit_desc *v = &d->vit[b];
-
-		sum += 2.0 * d->n_image * v->dim * 3 * v->patch * v->patch;
-		sum += v->run * (2 * rows * (4.0 * v->dim * v->dim + 2.0 * v->dim * v->ffn) + 4 * rows * rows * v->dim);
-		sum += v->maps ? 2 * rows * rows * v->dim : 0;
-		sum += 2.0 * d->n_image * ((double)v->dim * d->proj_dim + (double)d->proj_dim * d->text.dim);
+		m->see[m->n_pic] = pic;
+		pic->u8 = malloc(items);
+		pic->pixels = malloc(items * sizeof(float));
+		if (!pic->u8 || !pic->pixels) {
+			free(pic->u8);
+			free(pic->pixels);
+			return fr_fail(err, FR_E_MEMORY, "cannot allocate pixels for %d pictures", n);
+		}
+		fr_picture_read(pic, d, FR_MAX_PIXELS, m->file, m->size);
+		if (pic->error.code != FR_OK)
+			return fr_fail(err, pic->error.code, "%s", pic->error.text);
 	}
-	return sum;
+	return 0;
 }
 
-/* Bytes that one step of `batch` texts reads: the decoder's matrices, and keys and values up to position pos. */
-static double step_bytes(const struct fr_model *m, int batch, int pos, int kv_bytes)
-{
-	const struct fr_text_desc *t = &m->desc.text;
-	double item = strcmp(fr_model_dtype(m), "f32") == 0 ? 4 : 2;
-	double keys = 2.0 * t->layers * t->kv_heads * t->head_dim * kv_bytes * pos;
+/* ---- judging, for what lies between the stages ---- */
 
-	return (text_params(t) + (double)t->dim * t->vocab) * item + batch * keys;
+static int next(void *user, struct fr_job *job)
+{
+	struct fr_bench_model *m = user;
+
+	if (m->left == 0)
+		return 0;
+	m->left--;
+	another(m);
+	job->bytes = m->file;
+	job->size = m->size;
+	return 1;
 }
 
-/* ---- lines ---- */
-
-struct bench {
-	const struct fr_bench_opts *opts;
-	FILE *out;
-	struct fr_model *model;
-	struct feed feed;
-	const char *backend, *isa, *device;
-};
-
-static void say_head(struct bench *b, const struct fr_session *s)
+static void result(void *user, const struct fr_result *r)
 {
-	const struct fr_dev *dev = s->dev;
-	char machine[512];
+	struct fr_bench_model *m = user;
 
-	b->backend = fr_session_backend(s);
-	b->isa = fr_session_isa(s);
-	b->device = dev->device;
-	if (b->opts->json)
-		return;
-	fr_machine(machine, sizeof machine);
-	fprintf(b->out, "%s%s%s; %s, isa %s, activations %s, kv %s, %d threads\n%-10s %6s %11s %11s %11s %6s  %s\n",
-		machine, b->device ? "; " : "", b->device ? b->device : "", b->backend, b->isa,
-		fr_session_activations(s), fr_session_kv(s), dev->threads, "stage", "batch", "median ms", "least",
-		"most", "runs", "rate");
+	if (r->error.code != FR_OK)
+		m->bad = r->error;
+	m->prompt = r->prompt_tokens;
 }
 
-/* One stage: its times in milliseconds, what is done in one of them, and how that is called. */
-static void say(const struct bench *b, const char *what, int batch, struct fr_samples *ms, double amount, double scale,
-		const char *unit)
+static int judge(struct fr_bench_model *m, int pictures, struct fr_error *err)
 {
-	double median = fr_samples_median(ms), rate = amount / scale / (median * 1e-3);
-
-	if (b->opts->json)
-		fprintf(b->out,
-			"{\"bench\":\"model\",\"what\":\"%s\",\"backend\":\"%s\",\"isa\":\"%s\",\"batch\":%d,\"ms\":%."
-			"6g,"
-			"\"ms_least\":%.6g,\"ms_most\":%.6g,\"runs\":%d,\"rate\":%.6g,\"unit\":\"%s\"}\n",
-			what, b->backend, b->isa, batch, median, fr_samples_min(ms), fr_samples_max(ms), ms->n, rate,
-			unit);
-	else
-		fprintf(b->out, "%-10s %6d %11.3f %11.3f %11.3f %6d  %.2f %s\n", what, batch, median,
-			fr_samples_min(ms), fr_samples_max(ms), ms->n, rate, unit);
-	fflush(b->out);
+	m->left = pictures;
+	m->bad.code = FR_OK;
+	FR_TRY(fr_judge(m->b.s, &(struct fr_io){.user = m, .next = next, .result = result}, err));
+	return m->bad.code == FR_OK ? 0 : fr_fail(err, m->bad.code, "%s", m->bad.text);
 }
 
-static void say_one(const struct bench *b, const char *what, int batch, double ms, double amount, double scale,
-		    const char *unit)
-{
-	struct fr_samples one = {.n = 1, .at = {ms}};
+/* ---- sessions ---- */
 
-	say(b, what, batch, &one, amount, scale, unit);
+/* No proposed tokens: the same picture comes again, and its text would be known. */
+struct fr_session_opts fr_bench_session(const struct fr_bench_opts *o, int batch)
+{
+	return (struct fr_session_opts){.backend = o->backend,
+					.isa = o->isa,
+					.threads = o->threads,
+					.precise = o->precise,
+					.no_cublas = o->no_cublas,
+					.batch = batch,
+					.verdict_only = 1,
+					.speculate = -1};
 }
 
-static void say_held(const struct bench *b, size_t bytes)
+static int open_verdicts(struct fr_bench_model *m, int batch, struct fr_error *err)
 {
-	fprintf(b->out,
-		b->opts->json ? "{\"bench\":\"model\",\"what\":\"memory\",\"backend\":\"%s\",\"bytes\":%zu}\n"
-			      : "%s holds %zu bytes\n",
-		b->backend, bytes);
+	const struct fr_session_opts o = fr_bench_session(m->b.opts, batch);
+
+	return fr_session_new(m->b.model, &o, &m->b.s, err);
+}
+
+void fr_bench_close(struct fr_bench_model *m)
+{
+	fr_session_free(m->b.s);
+	m->b.s = NULL;
 }
 
 /* ---- the stages ---- */
 
-/* No proposed tokens: the same pictures come again, and their texts would be known. */
-static int open_session(const struct bench *b, int batch, int verdict_only, struct fr_session **s, struct fr_error *err)
+static struct fr_bench_model *whole(struct fr_stages *b)
 {
-	const struct fr_session_opts o = {.backend = b->opts->backend,
-					  .isa = b->opts->isa,
-					  .threads = b->opts->threads,
-					  .precise = b->opts->precise,
-					  .no_cublas = b->opts->no_cublas,
-					  .batch = batch,
-					  .max_tokens = b->opts->tokens ? b->opts->tokens : TOKENS,
-					  .verdict_only = verdict_only,
-					  .speculate = -1};
-
-	return fr_session_new(b->model, &o, s, err);
+	return (struct fr_bench_model *)b;
 }
 
-/* From nothing to the first verdict. */
-static int bench_load(struct bench *b, struct fr_error *err)
+static int image_once(struct fr_stages *b, double *ms, struct fr_error *err)
 {
-	double start = fr_bench_now(), loaded, ready;
-	struct fr_session *s;
-	int rc;
+	struct fr_bench_model *m = whole(b);
+
+	another(m);
+	fr_picture_read(&m->pic[0], &b->model->desc.image, FR_MAX_PIXELS, m->file, m->size);
+	*ms = m->pic[0].ms;
+	return m->pic[0].error.code == FR_OK ? 0 : fr_fail(err, m->pic[0].error.code, "%s", m->pic[0].error.text);
+}
+
+static int vision_once(struct fr_stages *b, double *ms, struct fr_error *err)
+{
+	FR_TRY(fr_session_see(b->s, whole(b)->see, b->stage.batch, err));
+	*ms = b->s->ms_vision;
+	return 0;
+}
+
+static int projector_once(struct fr_stages *b, double *ms, struct fr_error *err)
+{
+	struct fr_session *s = b->s;
+	double start = fr_now_ms();
+
+	for (int i = 0; i < b->model->desc.n_branch; i++)
+		fr_vit_project(&s->net, i, s->dev, &s->vb, b->stage.batch, i ? s->fb.kv : s->images);
+	FR_TRY(s->dev->ops->sync(s->dev, err));
+	*ms = fr_now_ms() - start;
+	return 0;
+}
+
+static int prefill_once(struct fr_stages *b, double *ms, struct fr_error *err)
+{
+	static const int seq[FR_BENCH_TOGETHER] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+	const struct fr_prefill p = {
+		.seq = seq, .n = b->stage.batch, .to = b->stage.rows, .n_logits = 1 + b->model->n_opening};
+
+	FR_TRY(fr_session_prefill(b->s, &p, err));
+	*ms = b->s->ms_text;
+	return 0;
+}
+
+/* On a device that decodes pictures meanwhile, enough of them that it can. */
+static int verdict_once(struct fr_stages *b, double *ms, struct fr_error *err)
+{
+	int pictures = b->stage.batch * (b->s->ahead ? 4 : 1);
+	double start = fr_now_ms();
+
+	FR_TRY(judge(whole(b), pictures, err));
+	*ms = (fr_now_ms() - start) / pictures;
+	return 0;
+}
+
+static int bench_pictures(struct fr_bench_model *m, int group, struct fr_error *err)
+{
+	struct fr_stages *b = &m->b;
+	struct fr_stage *st = &b->stage;
+
+	FR_TRY(decode_pictures(m, group, err));
+	if (group == 1 && fr_stage_begin(b, "image", "%s", "")) {
+		st->amount = 1;
+		st->items = "images";
+		FR_TRY(fr_stage_run(b, image_once, err));
+	}
+	FR_TRY(fr_session_see(b->s, m->see, group, err)); /* what projector and prompt work on, whatever is filtered */
+	if (fr_stage_begin(b, "vision", "b%d", group)) {
+		st->batch = group;
+		st->cost = fr_cost_vision(b->model, group);
+		st->amount = group;
+		st->items = "images";
+		FR_TRY(fr_stage_run(b, vision_once, err));
+	}
+	if (fr_stage_begin(b, "projector", "b%d", group)) {
+		st->batch = group;
+		st->cost = fr_cost_projector(b->model, group);
+		st->amount = group;
+		st->items = "images";
+		FR_TRY(fr_stage_run(b, projector_once, err));
+	}
+	return 0;
+}
+
+int fr_bench_prefill(struct fr_bench_model *m, int group, int rows, struct fr_error *err)
+{
+	struct fr_stages *b = &m->b;
+	struct fr_stage *st = &b->stage;
+
+	if (!fr_stage_begin(b, "prefill", "b%d_m%d", group, rows))
+		return 0;
+	st->batch = group;
+	st->rows = rows;
+	st->cost = fr_cost_prefill(b->model, rows, group, b->s->kv.dtype);
+	st->amount = (double)group * rows;
+	st->items = "tokens";
+	return fr_stage_run(b, prefill_once, err);
+}
+
+/* All of them in the session that is open. */
+static int bench_verdicts(struct fr_bench_model *m, int batch, struct fr_error *err)
+{
+	struct fr_stages *b = &m->b;
+	struct fr_stage *st = &b->stage;
+
+	FR_TRY(bench_pictures(m, batch, err));
+	FR_TRY(fr_bench_prefill(m, batch, b->s->n_prompt + b->model->n_opening, err));
+	if (!fr_stage_begin(b, "verdict", "b%d", batch))
+		return 0;
+	st->batch = batch;
+	st->amount = 1;
+	st->items = "images";
+	return fr_stage_run(b, verdict_once, err);
+}
+
+/* From nothing to the first verdict; the session stays open. */
+static int bench_load(struct fr_bench_model *m, struct fr_error *err)
+{
+	struct fr_stages *b = &m->b;
+	double start = fr_now_ms(), loaded, ready;
 
 	FR_TRY(fr_model_load(&b->opts->model, &b->model, err));
-	loaded = fr_bench_now();
-	FR_TRY(open_session(b, 1, 1, &s, err));
-	ready = fr_bench_now();
-	rc = run(s, &b->feed, 1, 0, err);
-	if (rc == 0) {
-		say_head(b, s);
-		say_one(b, "load", 1, (loaded - start) * 1e3, 1, 1, "1/s");
-		say_one(b, "session", 1, (ready - loaded) * 1e3, 1, 1, "1/s");
-		say_one(b, "first", 1, (fr_bench_now() - start) * 1e3, 1, 1, "1/s");
-		say_held(b, s->dev->held);
-	}
-	fr_session_free(s);
-	return rc;
+	loaded = fr_now_ms();
+	FR_TRY(open_verdicts(m, 1, err));
+	ready = fr_now_ms();
+	snprintf(b->backend, sizeof b->backend, "%s", fr_session_backend(b->s));
+	snprintf(b->isa, sizeof b->isa, "%s", fr_session_isa(b->s));
+	snprintf(b->activations, sizeof b->activations, "%s", fr_session_activations(b->s));
+	b->threads = b->s->dev->threads;
+	b->weights = b->model->weights.layer[0].q.dtype;
+	m->stay = b->s->stay;
+	fr_stages_say_head(b);
+	FR_TRY(judge(m, 1, err));
+	if (fr_stage_begin(b, "load", "%s", ""))
+		fr_stage_say_one(b, loaded - start);
+	if (fr_stage_begin(b, "session", "%s", ""))
+		fr_stage_say_one(b, ready - loaded);
+	if (fr_stage_begin(b, "first", "%s", ""))
+		fr_stage_say_one(b, fr_now_ms() - start);
+	fr_stages_say_own_memory(b, "verdict");
+	return 0;
 }
 
-static int bench_verdicts(struct bench *b, int batch, struct fr_error *err)
+/* Batches beyond what the device takes at once would be the same again. */
+static int bench_all_verdicts(struct fr_bench_model *m, struct fr_error *err)
 {
-	const struct fr_model_desc *d = &b->model->desc;
-	struct fr_session *s;
-	double start;
-	int rc;
+	int together = 0;
 
-	FR_TRY(open_session(b, batch, 1, &s, err));
-	rc = run(s, &b->feed, batch, 0, err);
-	start = fr_bench_now();
-	if (rc == 0)
-		rc = run(s, &b->feed, batch * MIN_ROUNDS, b->opts->seconds, err);
-	if (rc == 0) {
-		double wall = fr_bench_now() - start;
-		int rows = b->feed.prompt + b->model->n_opening, group = batch < s->together ? batch : s->together;
-
-		if (batch == 1)
-			say(b, "image", 1, &b->feed.image, 1, 1, "images/s");
-		say(b, "vision", batch, &b->feed.vision, group * vision_operations(d), 1e12, "TFLOP/s");
-		say(b, "prefill", batch, &b->feed.prefill, group * prefill_operations(&d->text, rows), 1e12, "TFLOP/s");
-		say_one(b, "verdict", batch, wall * 1e3 / b->feed.given, 1, 1, "images/s");
+	for (int i = 0, batch; (batch = fr_bench_batch(i, m->b.opts)) > 0 && !fr_bench_stopped(m->b.opts); i++) {
+		if (!m->b.s)
+			FR_TRY(open_verdicts(m, batch, err));
+		if (m->b.s->together > together && m->b.s->together == batch)
+			FR_TRY(bench_verdicts(m, batch, err));
+		together = m->b.s->together;
+		fr_bench_close(m);
+		if (together < batch)
+			break;
 	}
-	fr_session_free(s);
-	return rc;
-}
-
-/* Leaves out the first quarter, where pictures are still prefilled, and polls that follow one another at once; the rest
- * in milliseconds. */
-static void keep_steps(struct fr_samples *s)
-{
-	double sum = 0;
-	int from = s->n / 4, n = 0;
-
-	for (int i = from; i < s->n; i++)
-		sum += s->at[i];
-	for (int i = from; i < s->n; i++)
-		if (s->at[i] > 0.1 * sum / (s->n - from))
-			s->at[n++] = s->at[i] * 1e3;
-	s->n = n;
-}
-
-static int bench_decode(struct bench *b, int batch, struct fr_error *err)
-{
-	struct feed *f = &b->feed;
-	struct fr_session *s;
-	int rc;
-
-	FR_TRY(open_session(b, batch, 0, &s, err));
-	rc = run(s, f, batch, 0, err);
-	if (rc == 0)
-		rc = run(s, f, batch, 0, err);
-	if (rc == 0 && f->step.n >= 8) {
-		struct fr_samples *steps = &f->step;
-		int pos = f->prompt + s->o.max_tokens * 5 / 8;
-
-		keep_steps(steps);
-		say(b, "decode", batch, steps, batch, 1, "tokens/s");
-		say(b, "reading", batch, steps, step_bytes(b->model, batch, pos, s->o.kv_f32 ? 4 : 2), 1e9, "GB/s");
-	}
-	fr_session_free(s);
-	return rc;
+	return 0;
 }
 
 int fr_bench_model(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
-	struct bench *b = calloc(1, sizeof *b);
-	int rc, most = opts->batch ? opts->batch : 1;
+	struct fr_bench_model *m = calloc(1, sizeof *m);
+	int rc;
 
-	if (!b)
-		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes", sizeof *b);
-	b->opts = opts;
-	b->out = out;
-	rc = opts->model.path ? read_picture(opts->image, &b->feed, err)
-			 : fr_fail(err, FR_E_USAGE, "bench model: a model is needed, -m DIR or -m demo");
+	if (!m)
+		return fr_fail(err, FR_E_MEMORY, "cannot allocate %zu bytes", sizeof *m);
+	m->b.opts = opts;
+	m->b.out = out;
+	rc = opts->model.path ? read_picture(opts->image, m, err)
+			      : fr_fail(err, FR_E_USAGE, "bench model: a model is needed, -m DIR or -m demo");
 	if (rc == 0)
-		rc = bench_load(b, err);
-	for (size_t i = 0; i < sizeof batches / sizeof *batches && rc == 0; i++)
-		if (batches[i] <= most)
-			rc = bench_verdicts(b, batches[i], err);
-	for (size_t i = 0; i < sizeof batches / sizeof *batches && rc == 0; i++)
-		if (batches[i] <= most)
-			rc = bench_decode(b, batches[i], err);
-	fr_model_free(b->model);
-	free(b->feed.bytes);
-	free(b);
+		rc = bench_load(m, err);
+	if (rc == 0)
+		rc = bench_all_verdicts(m, err);
+	if (rc == 0)
+		rc = fr_bench_text(m, err);
+	if (rc == 0 && opts->program)
+		rc = fr_bench_end(m, err);
+	fr_bench_close(m);
+	fr_model_free(m->b.model);
+	fr_bench_unmap(m->b.memory, FR_STAGE_READ_BYTES);
+	for (int i = 0; i < m->n_pic; i++) {
+		free(m->pic[i].u8);
+		free(m->pic[i].pixels);
+	}
+	free(m->file);
+	free(m);
 	return rc;
 }

@@ -1,66 +1,115 @@
-/* `fr-run bench peak`: the best of many short bursts, for every level of this CPU, with one thread and with all.
+/* `fr-run bench peak`: the best of many short bursts, for every level of this CPU, with one thread to all of them.
  *
  * The best and not the mean: other work on the machine can only take away. Memory is read from a mapped file in pages
- * of the usual size, as weights are, and far more of it than any cache holds. */
+ * of the usual size, as weights are, and far more of it than any cache holds. Up to 8 threads each count is measured,
+ * beyond that the powers of two and the last. */
 #include "bench.h"
 #include "../kernels/cpu/peak.h"
 
 #include <string.h>
 
 #define READ_BYTES ((size_t)512 << 20)
+#define EACH_COUNT 8 /* threads up to which every number of them is measured */
 
 static const char *const levels[] = {"cpu-ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-struct row {
-	const char *isa;
-	double fma[2], pairs[2], read[2]; /* one thread, all threads; per second. pairs: of bf16, 0 for none */
-	int threads[2];
+/* Columns and keys of the ways to multiply. */
+static const struct {
+	const char *key, *head;
+} kinds[FR_PEAKS] = {
+	[FR_PEAK_FMA] = {"gflops", "float32"},
+	[FR_PEAK_BF16] = {"gflops_bf16", "bf16"},
+	[FR_PEAK_INT8] = {"gops_int8", "int8"},
+	[FR_PEAK_BF16_TILES] = {"gflops_bf16_tiles", "bf16 tiles"},
+	[FR_PEAK_INT8_TILES] = {"gops_int8_tiles", "int8 tiles"},
 };
 
-static int measure(struct row *row, int all, const struct fr_bench_opts *opts, const void *memory, struct fr_error *err)
+struct row {
+	const char *isa;
+	int threads;
+	double peak[FR_PEAKS], read; /* per second; 0: the level has none */
+};
+
+/* threads 0: as many as there are. */
+static int measure(struct row *row, int threads, const struct fr_bench_opts *opts, const void *memory,
+		   struct fr_error *err)
 {
-	struct fr_dev_opts dev_opts = {.backend = "cpu", .isa = row->isa, .threads = all ? opts->threads : 1};
+	struct fr_dev_opts dev_opts = {.backend = "cpu", .isa = row->isa, .threads = threads};
 	double seconds = opts->seconds > 0 ? opts->seconds : 1, until;
 	struct fr_dev *dev;
 
 	FR_TRY(fr_dev_open(&dev_opts, &dev, err));
-	row->threads[all] = dev->threads;
+	row->threads = dev->threads;
 	until = fr_bench_now() + seconds;
 	do {
-		double fma = fr_cpu_peak_fma(dev), pairs = fr_cpu_peak_pairs(dev),
-		       read = fr_cpu_peak_read(dev, memory, READ_BYTES);
+		double read = fr_cpu_peak_read(dev, memory, READ_BYTES);
 
-		row->fma[all] = fma > row->fma[all] ? fma : row->fma[all];
-		row->pairs[all] = pairs > row->pairs[all] ? pairs : row->pairs[all];
-		row->read[all] = read > row->read[all] ? read : row->read[all];
+		row->read = read > row->read ? read : row->read;
+		for (int k = 0; k < FR_PEAKS; k++) {
+			double rate = fr_cpu_peak(dev, (enum fr_peak)k);
+
+			row->peak[k] = rate > row->peak[k] ? rate : row->peak[k];
+		}
 	} while (fr_bench_now() < until);
 	dev->ops->close(dev);
 	return 0;
 }
 
+static void print_head(FILE *out)
+{
+	char machine[512];
+
+	fr_machine(machine, sizeof machine);
+	fprintf(out, "%s\nmultiply-adds on registers in 1e9 operations a second, reading in GB/s\n%-10s %7s", machine,
+		"isa", "threads");
+	for (int k = 0; k < FR_PEAKS; k++)
+		fprintf(out, " %11s", kinds[k].head);
+	fprintf(out, " %9s\n", "read");
+}
+
 static void print_row(const struct row *row, const struct fr_bench_opts *opts, FILE *out)
 {
-	for (int all = 0; all < 2; all++) {
-		double fma = row->fma[all] * 1e-9, pairs = row->pairs[all] * 1e-9, read = row->read[all] * 1e-9;
-		char bf16[32] = "-";
+	if (opts->json)
+		fprintf(out, "{\"bench\":\"peak\",\"isa\":\"%s\",\"threads\":%d", row->isa, row->threads);
+	else
+		fprintf(out, "%-10s %7d", row->isa, row->threads);
+	for (int k = 0; k < FR_PEAKS; k++) {
+		char rate[32] = "-";
 
-		if (pairs > 0 || opts->json)
-			snprintf(bf16, sizeof bf16, pairs > 0 ? "%.2f" : "null", pairs);
+		if (row->peak[k] > 0)
+			snprintf(rate, sizeof rate, opts->json ? "%.2f" : "%.1f", row->peak[k] * 1e-9);
 		if (opts->json)
-			fprintf(out,
-				"{\"bench\":\"peak\",\"isa\":\"%s\",\"threads\":%d,\"gflops\":%.2f,\"gflops_bf16\":%s,"
-				"\"gbytes\":%.2f}\n",
-				row->isa, row->threads[all], fma, bf16, read);
+			fprintf(out, ",\"%s\":%s", kinds[k].key, row->peak[k] > 0 ? rate : "null");
 		else
-			fprintf(out, "%-12s %7d %14.1f %14s %14.1f\n", row->isa, row->threads[all], fma, bf16, read);
+			fprintf(out, " %11s", rate);
 	}
+	fprintf(out, opts->json ? ",\"gbytes\":%.2f}\n" : " %9.1f\n", row->read * 1e-9);
 	fflush(out);
+}
+
+/* The thread counts of a level, in a row each. */
+static int bench_level(const char *isa, const struct fr_bench_opts *opts, const void *memory, FILE *out,
+		       struct fr_error *err)
+{
+	struct row all = {.isa = isa};
+	int rc = measure(&all, opts->threads, opts, memory, err);
+
+	for (int n = 1; rc == 0 && n < all.threads && !fr_bench_stopped(opts); n = n < EACH_COUNT ? n + 1 : 2 * n) {
+		struct row row = {.isa = isa};
+
+		rc = measure(&row, n, opts, memory, err);
+		if (rc == 0)
+			print_row(&row, opts, out);
+	}
+	if (rc == 0)
+		print_row(&all, opts, out);
+	return rc;
 }
 
 int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
 {
+	const char *only = opts->isa && strcmp(opts->isa, "ref") == 0 ? "cpu-ref" : opts->isa;
 	void *memory;
-	char machine[512];
 	int rc = 0;
 
 	if (opts->backend && strcmp(opts->backend, "cuda") == 0)
@@ -68,27 +117,20 @@ int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *
 	memory = fr_bench_map(READ_BYTES);
 	if (!memory)
 		return fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
-	fr_machine(machine, sizeof machine);
 	if (!opts->json)
-		fprintf(out, "%s\n%-12s %7s %14s %14s %14s\n", machine, "isa", "threads", "FMA GFLOP/s", "bf16 GFLOP/s",
-			"read GB/s");
-	for (size_t i = 0; i < sizeof levels / sizeof *levels && rc == 0; i++) {
-		struct row row = {.isa = levels[i]};
-		struct fr_dev_opts probe = {.backend = "cpu", .isa = row.isa, .threads = 1};
+		print_head(out);
+	for (size_t i = 0; i < sizeof levels / sizeof *levels && rc == 0 && !fr_bench_stopped(opts); i++) {
+		struct fr_dev_opts probe = {.backend = "cpu", .isa = levels[i], .threads = 1};
 		struct fr_dev *dev;
 
-		if (opts->isa && strcmp(opts->isa, row.isa) != 0)
+		if (only && strcmp(only, levels[i]) != 0)
 			continue;
 		if (fr_dev_open(&probe, &dev, err) != 0) {
-			rc = opts->isa ? -1 : 0;
+			rc = only ? -1 : 0;
 			continue;
 		}
 		dev->ops->close(dev);
-		rc = measure(&row, 0, opts, memory, err);
-		if (rc == 0)
-			rc = measure(&row, 1, opts, memory, err);
-		if (rc == 0)
-			print_row(&row, opts, out);
+		rc = bench_level(levels[i], opts, memory, out, err);
 	}
 	fr_bench_unmap(memory, READ_BYTES);
 	return rc;

@@ -1,4 +1,4 @@
-/* Clock, samples and memory of the measurements. */
+/* What all measurements share: clock, samples, memory to read, JSON strings. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -12,6 +12,26 @@ double fr_bench_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void fr_bench_quote(FILE *out, const char *s)
+{
+	if (!s) {
+		fputs("null", out);
+		return;
+	}
+	fputc('"', out);
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20)
+			fprintf(out, "\\u%04x", (unsigned)*s);
+		else
+			fprintf(out, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+	fputc('"', out);
+}
+
+int fr_bench_stopped(const struct fr_bench_opts *opts)
+{
+	return opts->stopped && opts->stopped();
 }
 
 void *fr_bench_map(size_t bytes)
@@ -55,6 +75,12 @@ double fr_samples_median(struct fr_samples *s)
 		return 0;
 	qsort(s->at, (size_t)s->n, sizeof *s->at, by_value);
 	return (s->at[(s->n - 1) / 2] + s->at[s->n / 2]) / 2;
+}
+
+double fr_samples_quartile(struct fr_samples *s, int quarter)
+{
+	qsort(s->at, (size_t)s->n, sizeof *s->at, by_value);
+	return s->n ? s->at[(s->n - 1) * quarter / 4] : 0;
 }
 
 double fr_samples_min(const struct fr_samples *s)

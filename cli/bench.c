@@ -25,7 +25,9 @@ int cmd_bench(struct cli *c)
 					   .model = model_options(c, c->v.model),
 					   .image = c->n_path > 1 ? c->path[1] : NULL,
 					   .tokens = c->v.max_tokens < 0 ? 0 : c->v.max_tokens,
-					   .batch = options_origin(c, "batch") == FROM_DEFAULT ? 0 : c->v.batch};
+					   .batch = options_origin(c, "batch") == FROM_DEFAULT ? 0 : c->v.batch,
+					   .program = "/proc/self/exe",
+					   .stopped = signals_caught};
 	struct fr_error err = {0};
 	int found = 0;
 
@@ -37,6 +39,8 @@ int cmd_bench(struct cli *c)
 		found = 1;
 		if (benches[i].run(&opts, stdout, &err))
 			return complain_error(&err);
+		if (signals_caught())
+			return EXIT_SIGNALLED + signals_caught();
 		if (fflush(stdout))
 			return complain(EXIT_CANNOT, "stdout cannot be written (%s)", strerror(errno));
 	}

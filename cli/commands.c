@@ -29,8 +29,10 @@ const struct command commands[] = {
 	 cmd_diff},
 	{"bench", C_BENCH, "bench [options] [peak|kernels|model [IMAGE]]",
 	 "what this machine can do, and what the kernels reach of it",
-	 "Measures the machine's peak of arithmetic and of memory reads, then every kernel as a share of that. "
-	 "model: the stages of a whole model (-m), with IMAGE or noise, by itself and --batch pictures together.",
+	 "peak: the most arithmetic and memory reads of every level, by one thread to all. kernels: every kernel at real "
+	 "shapes, as a share of the peaks of the same second. model: the stages of a whole model (-m) with IMAGE or "
+	 "noise: vision, prefill at several lengths, decoding at several positions of up to --batch texts, whole runs from "
+	 "process start, and memory.",
 	 cmd_bench},
 	{"selftest", C_SELFTEST, "selftest", "known answers on this machine",
 	 "Runs every kernel at every instruction set that this machine has and compares bit for bit; on a GPU the kernels "

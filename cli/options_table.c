@@ -36,7 +36,8 @@ const struct option options[] = {
 	 .help = "the form around the question: none; USER: ... ASSISTANT:; or that after a system text (default: the "
 		 "model's own)"},
 	{"max-tokens", 0, "N", T_INT, V(max_tokens), 0, 1 << 20, C_SESSION | C_INFO | C_BENCH, G_QUESTION,
-	 "generated tokens at most (default 512; dump: greedy steps, default 24; bench model: 96)"},
+	 "generated tokens at most (default 512; dump: greedy steps, default 24; "
+	 "bench model: those of a whole run, default 128)"},
 	{"temperature", 0, "X", T_REAL, V(temperature), 0, 100, C_CHECK, G_QUESTION,
 	 "sample the text; 0 is greedy (default 0)"},
 	{"top-k", 0, "N", T_INT, V(top_k), 0, 1 << 20, C_CHECK, G_QUESTION,
@@ -103,7 +104,7 @@ const struct option options[] = {
 	 "worker threads (default: the CPUs this process may use); results do not depend on it"},
 	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,
 	 "images whose text is written together; results do not depend on it (default: 1 on the CPU; on a GPU 8, or as "
-	 "many as its memory has room for)"},
+	 "many as its memory has room for; bench model: the most texts, default 16)"},
 	{"speculate", 0, "auto|off|N", T_TEXT, V(speculate), .commands = C_CHECK | C_INFO, .group = G_MACHINE,
 	 .help = "greedy text: tokens proposed ahead from what earlier texts went on with, and checked together, so that "
 		 "weights are read once for several; results do not depend on it. N proposes that many, 1 to 15, auto as "

@@ -98,6 +98,10 @@ struct fr_text_buffers {
 void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
 		    const float *pixels, int images, float *rows, struct fr_tap *tap);
 
+/* The last step of that by itself, over the features that lie in b->x: l2(act(l1(features))). */
+void fr_vit_project(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
+		    int images, float *rows);
+
 /* rows [images * n_image, text dim] of branch 0 and b->kv of branch 1, with that one's map of attention -> rows, in
  * place. The tap sees the first image. */
 void fr_fusion_forward(const struct fr_net *net, struct fr_dev *dev, const struct fr_fusion_buffers *b,

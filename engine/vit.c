@@ -145,29 +145,27 @@ static void layer(const struct pass *p, int i)
 	tap(p, "layer.%d", i, b->x, d->dim);
 }
 
-/* l2(act(l1(features))): the first product skips each image's class row, the second takes all rows at once. */
-static void projector(struct pass *p, const struct fr_net *net, float *rows)
+/* The first product skips each image's class row, the second takes all rows at once. */
+void fr_vit_project(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
+		    int images, float *rows)
 {
-	const struct fr_vit *v = p->v;
+	const struct fr_vit *v = &net->vit[branch];
 	const size_t dim = (size_t)v->d->dim, patches = (size_t)net->d->n_image;
-	const int two = net->d->n_branch > 1;
+	const struct fr_linear last = product(b->m, &v->l2, FR_ACT_NONE, rows, images * net->d->n_image);
 
-	p->rows = net->d->n_image;
-	tap(p, "features", 0, p->b->x + dim, v->d->dim);
-	for (size_t i = 0; i < (size_t)p->images; i++) {
-		const struct fr_linear a = product(p->b->x + (i * (1 + patches) + 1) * dim, &v->l1, net->d->proj_act,
-						   p->b->m + i * patches * (size_t)v->l1.w.rows, p->rows);
-		p->dev->ops->linear(p->dev, &a);
+	for (size_t i = 0; i < (size_t)images; i++) {
+		const struct fr_linear a = product(b->x + (i * (1 + patches) + 1) * dim, &v->l1, net->d->proj_act,
+						   b->m + i * patches * (size_t)v->l1.w.rows, net->d->n_image);
+		dev->ops->linear(dev, &a);
 	}
-	linear(p, p->b->m, &v->l2, FR_ACT_NONE, rows);
-	fr_tap_put(p->tap, p->dev, two ? v->d->role : "projector", two ? "projector.out" : "out", 0, rows,
-		   patches * (size_t)v->l2.w.rows);
+	dev->ops->linear(dev, &last);
 }
 
 void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, const struct fr_vit_buffers *b,
 		    const float *pixels, int images, float *rows, struct fr_tap *sink)
 {
 	const struct fr_vit *v = &net->vit[branch];
+	const int two = net->d->n_branch > 1;
 	struct pass p = {.v = v,
 			 .dev = dev,
 			 .b = b,
@@ -190,5 +188,9 @@ void fr_vit_forward(const struct fr_net *net, int branch, struct fr_dev *dev, co
 	tap(&p, "embed", 0, b->x, v->d->dim);
 	for (int i = 0; i < v->d->run; i++)
 		layer(&p, i);
-	projector(&p, net, rows);
+	p.rows = net->d->n_image;
+	tap(&p, "features", 0, b->x + v->d->dim, v->d->dim);
+	fr_vit_project(net, branch, dev, b, images, rows);
+	fr_tap_put(sink, dev, two ? v->d->role : "projector", two ? "projector.out" : "out", 0, rows,
+		   (size_t)p.rows * (size_t)v->l2.w.rows);
 }

@@ -4,20 +4,31 @@
 
 #include <time.h>
 
-#define BURST_ROUNDS 100000 /* of one job: about 0.3 ms at avx2 */
-#define BURST_JOBS 16	    /* per thread */
+#define BURST_JOBS 16 /* per thread, each some 0.3 ms */
+#define BURST_ROUNDS 100000
+#define TILE_ROUNDS 16000
 #define READ_JOB ((size_t)1 << 20)
 
 static const struct level {
 	const char *isa;
-	double (*fma)(long n);
 	uint64_t (*read)(const void *p, size_t n);
-	double (*pairs)(long n);
+	double (*loop[FR_PEAKS])(long n);
 } levels[] = {
-	{"cpu-ref", fr_peak_fma_ref, fr_peak_read_ref, NULL},
-	{"avx2", fr_peak_fma_avx2, fr_peak_read_avx2, NULL},
-	{"avx512", fr_peak_fma_avx512, fr_peak_read_avx512, NULL},
-	{"avx512bf16", fr_peak_fma_avx512, fr_peak_read_avx512, fr_peak_pairs_avx512bf16},
+	{"cpu-ref", fr_peak_read_ref, {[FR_PEAK_FMA] = fr_peak_fma_ref}},
+	{"avx2", fr_peak_read_avx2, {[FR_PEAK_FMA] = fr_peak_fma_avx2, [FR_PEAK_INT8] = fr_peak_int8_avx2}},
+	{"avx512", fr_peak_read_avx512, {[FR_PEAK_FMA] = fr_peak_fma_avx512, [FR_PEAK_INT8] = fr_peak_int8_avx512}},
+	{"avx512bf16",
+	 fr_peak_read_avx512,
+	 {[FR_PEAK_FMA] = fr_peak_fma_avx512,
+	  [FR_PEAK_BF16] = fr_peak_bf16_avx512bf16,
+	  [FR_PEAK_INT8] = fr_peak_int8_avx512bf16}},
+	{"amx",
+	 fr_peak_read_avx512,
+	 {[FR_PEAK_FMA] = fr_peak_fma_avx512,
+	  [FR_PEAK_BF16] = fr_peak_bf16_avx512bf16,
+	  [FR_PEAK_INT8] = fr_peak_int8_avx512bf16,
+	  [FR_PEAK_BF16_TILES] = fr_peak_bf16_amx,
+	  [FR_PEAK_INT8_TILES] = fr_peak_int8_amx}},
 };
 
 static const struct level *level_of(const struct fr_dev *dev)
@@ -77,17 +88,18 @@ uint64_t fr_peak_read_ref(const void *p, size_t n)
 struct burst {
 	const struct level *level;
 	double (*loop)(long n);
+	long rounds;
 	const char *p;
 	size_t bytes;
 	double ops[1024]; /* by worker; sums of reads keep the loads alive */
 };
 
-static void fma_job(void *arg, int i, int worker)
+static void loop_job(void *arg, int i, int worker)
 {
 	struct burst *b = arg;
 
 	(void)i;
-	b->ops[worker % 1024] = b->loop(BURST_ROUNDS);
+	b->ops[worker % 1024] = b->loop(b->rounds);
 }
 
 static void read_job(void *arg, int i, int worker)
@@ -98,24 +110,28 @@ static void read_job(void *arg, int i, int worker)
 	b->ops[worker % 1024] = (double)b->level->read(b->p + from, n);
 }
 
-static double rate(struct fr_dev *dev, double (*loop)(long n))
+double fr_cpu_peak(struct fr_dev *dev, enum fr_peak kind)
 {
-	struct burst b = {.loop = loop};
+	struct burst b = {.loop = level_of(dev)->loop[kind]};
 	int jobs = dev->threads * BURST_JOBS;
-	double start = now();
+	double per_round, start;
 
-	fr_pool_run(((struct fr_cpu *)dev)->pool, jobs, fma_job, &b);
-	return b.ops[0] * jobs / (now() - start);
+	if (!b.loop)
+		return 0;
+	b.rounds = kind >= FR_PEAK_BF16_TILES ? TILE_ROUNDS : BURST_ROUNDS;
+	per_round = b.loop(1);
+	start = now();
+	fr_pool_run(((struct fr_cpu *)dev)->pool, jobs, loop_job, &b);
+	return per_round * (double)b.rounds * jobs / (now() - start);
 }
 
-double fr_cpu_peak_fma(struct fr_dev *dev)
+enum fr_peak fr_cpu_peak_of(const struct fr_dev *dev, enum fr_dtype weights, enum fr_phase phase)
 {
-	return rate(dev, level_of(dev)->fma);
-}
+	const struct level *l = level_of(dev);
 
-double fr_cpu_peak_pairs(struct fr_dev *dev)
-{
-	return level_of(dev)->pairs ? rate(dev, level_of(dev)->pairs) : 0;
+	if (phase == FR_PREFILL && l->loop[FR_PEAK_BF16_TILES])
+		return FR_PEAK_BF16_TILES;
+	return weights == FR_BF16 && l->loop[FR_PEAK_BF16] ? FR_PEAK_BF16 : FR_PEAK_FMA;
 }
 
 double fr_cpu_peak_read(struct fr_dev *dev, const void *p, size_t bytes)

@@ -1,4 +1,4 @@
-/* The roofline loops of the avx512 level: fused multiply-adds on registers alone, and loads alone. */
+/* The roofline loops of the avx512 level: multiply-adds on registers alone, and loads alone. */
 #include "peak.h"
 
 #include <immintrin.h>
@@ -27,6 +27,35 @@ double fr_peak_fma_avx512(long n)
 	a = _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)), _mm512_add_ps(e, f));
 	a = _mm512_add_ps(a, _mm512_add_ps(_mm512_add_ps(g, i), _mm512_add_ps(j, k)));
 	return _mm512_cvtss_f32(a) > 0 ? (double)n * 10 * 16 * 2 : 0;
+}
+
+/* Three instructions, as in ukr_avx2_peak.c. */
+static inline __m512i fours(__m512i *x)
+{
+	__asm__ volatile("" : "+v"(*x));
+	return _mm512_madd_epi16(_mm512_maddubs_epi16(*x, *x), _mm512_set1_epi16(1));
+}
+
+double fr_peak_int8_avx512(long n)
+{
+	__m512i x = _mm512_set1_epi8(1), a = _mm512_setzero_si512(), b = a, c = a, d = a, e = a, f = a, g = a, i = a;
+
+	for (long r = 0; r < n; r++) {
+		a = _mm512_add_epi32(a, fours(&x));
+		b = _mm512_add_epi32(b, fours(&x));
+		c = _mm512_add_epi32(c, fours(&x));
+		d = _mm512_add_epi32(d, fours(&x));
+		e = _mm512_add_epi32(e, fours(&x));
+		f = _mm512_add_epi32(f, fours(&x));
+		g = _mm512_add_epi32(g, fours(&x));
+		i = _mm512_add_epi32(i, fours(&x));
+		/* Sums that are not looked at until the end would be kept twice. */
+		__asm__ volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e));
+		__asm__ volatile("" : "+v"(f), "+v"(g), "+v"(i));
+	}
+	a = _mm512_or_si512(_mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d)),
+			    _mm512_or_si512(_mm512_or_si512(e, f), _mm512_or_si512(g, i)));
+	return _mm512_reduce_or_epi32(a) ? (double)n * 8 * 64 * 2 : 0;
 }
 
 /* Four streams at once: one alone does not keep enough lines on their way from memory. */
