@@ -69,7 +69,7 @@ static void name_matrix(const struct fr_check_case *c, char *buf, size_t size)
 char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 {
 	static const char *const with[] = {"_bias", "_scale", "_residual", "_inplace", "_strided",
-					   "",	    "_odd",   "_sampled",  "_large"};
+					   "",	    "_odd",   "_sampled",  "_large",   "_mixed"};
 
 	snprintf(buf, size, "%s", op_names[c->op]);
 	switch (c->op) {
@@ -138,7 +138,8 @@ static int add_slot(struct fr_check *ck, enum fr_slot slot, size_t n, float scal
 /* Weights [rows, cols] as a checkpoint's: pages of a file, mapped, the last byte before a page that cannot be read. */
 static int add_weight(struct fr_check *ck, int i, int rows, int cols, uint64_t *seed)
 {
-	size_t item = (size_t)fr_dtypes[ck->c.dtype].bytes, n = (size_t)rows * (size_t)cols, bytes = n * item;
+	enum fr_dtype type = fr_check_type(&ck->c, i);
+	size_t item = (size_t)fr_dtypes[type].bytes, n = (size_t)rows * (size_t)cols, bytes = n * item;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), odd = ck->c.with & FR_ODD_WEIGHT ? 1 : 0;
 	size_t inner = (bytes + odd + page - 1) / page * page;
 	int fd = memfd_create("weights", MFD_CLOEXEC);
@@ -156,14 +157,14 @@ static int add_weight(struct fr_check *ck, int i, int rows, int cols, uint64_t *
 	data = map + page + inner - bytes - odd;
 	memset(map + page, POISON, (size_t)(data - map) - page);
 	for (size_t j = 0; j < n && j < PERIOD; j++)
-		store(ck->c.dtype, data, j, next_value(seed, 2.0f / sqrtf((float)cols)));
+		store(type, data, j, next_value(seed, 2.0f / sqrtf((float)cols)));
 	for (size_t j = PERIOD; j < n; j += PERIOD)
 		memcpy(data + j * item, data, (n - j < PERIOD ? n - j : PERIOD) * item);
 	ck->map[i] = map;
 	ck->map_bytes[i] = inner + 2 * page;
 	ck->w[i] = (struct fr_tensor){.name = "weights",
 				      .file = "check",
-				      .dtype = ck->c.dtype,
+				      .dtype = type,
 				      .ndim = 2,
 				      .shape = {rows, cols},
 				      .data = data,

@@ -30,7 +30,8 @@ enum {
 	FR_DENSE = 32,	      /* attn: dense keys instead of a KV cache */
 	FR_ODD_WEIGHT = 64,   /* the weights' address is odd: weight() must copy them */
 	FR_SAMPLED = 128,     /* pick: at temperature 0.8, top-k k, top-p 0.9 (1 when k is 0) */
-	FR_LARGE = 256	      /* linear, glu: x up to 2^17, beyond what f16 holds */
+	FR_LARGE = 256,	      /* linear, glu: x up to 2^17, beyond what f16 holds */
+	FR_MIXED = 512	      /* linear, glu: each matrix of the call has another type, fr_check_type */
 };
 struct fr_check_case {
 	enum fr_check_op op;
@@ -121,6 +122,17 @@ struct fr_check_case {
 static inline int fr_check_outs(const struct fr_check_case *c, int i)
 {
 	return i == 0 ? c->n : (c->n + 1) / 2;
+}
+
+/* The type of the i-th matrix. */
+static inline enum fr_dtype fr_check_type(const struct fr_check_case *c, int i)
+{
+	static const enum fr_dtype after[FR_DTYPES] = {[FR_F32] = FR_F16, [FR_F16] = FR_BF16, [FR_BF16] = FR_F32};
+	enum fr_dtype type = c->dtype;
+
+	while (c->with & FR_MIXED && i-- > 0)
+		type = after[type];
+	return type;
 }
 
 /* Arrays of a case, by role. */

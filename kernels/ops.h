@@ -19,13 +19,13 @@
  *                A gated product of which one matrix is not bf16 uses seq for both.
  *
  *   tiles(x, w)  of the level amx: what its products use in FR_PREFILL instead of seq, whatever the weights' type. x
- *                comes in the terms of pairs, w in one (bf16) or two (f16, exactly; f32, up to 2^-18 of w), the second
+ *                comes in the terms of pairs, w in one (bf16) or two (f16, exactly; f32, up to 2^-17 of w), the second
  *                again bf16(w - first). acc = +0; for each 32 elements in order of k, x and w beyond the end 0, and for
- *                each of the products x's first term with w's second, first with first, second with first, of those
- *                that there are: even = odd = +0; for p = 0..15: even = fma(x[2p], w[2p], even), odd = fma(x[2p+1],
- *                w[2p+1], odd); acc = acc + (even + odd). What is left out is below 2^-17 of the product. Subnormals are
- *                zeros as in pairs, before and after each of these operations. That is tdpbf16ps by Intel's manual;
- *                kernels/tiles.h spells it out, and ref computes it as "ref-amx" and "ref-amx-precise".
+ *                each product of terms, of those that there are: x's second with w's second, first with second, first
+ *                with first, second with first: even = odd = +0; for p = 0..15: even = fma(x[2p], w[2p], even), odd =
+ *                fma(x[2p+1], w[2p+1], odd); acc = acc + (even + odd). Subnormals are zeros as in pairs, before and
+ *                after each of these operations. That is tdpbf16ps by Intel's manual; kernels/tiles.h spells it out,
+ *                and ref computes it as "ref-amx" and "ref-amx-precise".
  *
  * FR_PREFILL matrix products use seq (or pairs, or tiles), FR_DECODE ones lane: chosen by phase, never by the number of
  * rows. exp, erf, log and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.

@@ -13,7 +13,7 @@
 
 #define FR_TILE_DEPTH 32 /* elements of k that one tile holds */
 
-/* Terms that weights of a type are split into: f16 are exactly two, of f32 2^-18 is left out. */
+/* Terms that weights of a type are split into: f16 are exactly two, of f32 2^-17 is left out. */
 static inline int fr_tile_terms(enum fr_dtype weights)
 {
 	return weights == FR_BF16 ? 1 : 2;
@@ -53,6 +53,8 @@ static inline float fr_tile_dot(const float *x, const float *w, int n, int x_ter
 	for (int k = 0; k < n; k += FR_TILE_DEPTH) {
 		fr_tile_split(x + k, n - k, x_terms, xt);
 		fr_tile_split(w + k, n - k, w_terms, wt);
+		if (x_terms == 2 && w_terms == 2)
+			sum = fr_tile_add(sum, xt[1], wt[1], FR_TILE_DEPTH);
 		if (w_terms == 2)
 			sum = fr_tile_add(sum, xt[0], wt[1], FR_TILE_DEPTH);
 		sum = fr_tile_add(sum, xt[0], wt[0], FR_TILE_DEPTH);

@@ -42,6 +42,7 @@ struct party {
 	int rounds;	/* inputs rounded as the CUDA instance does */
 	int precise;	/* .. run with precise */
 	int pairs;	/* bf16 weights multiplied in pairs, x in so many terms (ops.h); 0: not */
+	int tiles;	/* .. all weights in tiles instead, with the same terms of x */
 	int free_sums;	/* sums in an order of the device's own, by matrix units where inputs are rounded; else the
 			   contract's */
 	int rows, cols; /* look at so many rows and outputs of a product, evenly chosen; 0: all */
@@ -136,16 +137,31 @@ static inline struct sums pair_sums(int k, int terms)
 	return (struct sums){gamma_n(terms * k) / U, 2 * sqrt(terms * k) + 4};
 }
 
+/* The even and the odd elements of a tile are chains of 16, then joined, then added to the sum: once for each product
+ * of terms. What f32 weights are beyond two terms is left out: 2^-17 of each at most, 128 u. The rounding error of the
+ * second term is uniform in half an ulp, and its exponent lower by j with probability 2^-j: the rms is 0.32 of that
+ * over all fractions, and twice that is taken. */
+static inline struct sums tile_sums(int k, int terms, enum fr_dtype weights)
+{
+	int steps = (k + 31) / 32 * terms * (weights == FR_BF16 ? 1 : 2);
+	double left_out = weights == FR_F32 ? 128 : 0;
+
+	return (struct sums){gamma_n(17 + steps) / U + left_out, 2 * sqrt(32 + steps) + 4 + 0.64 * left_out};
+}
+
 static inline int terms_of(const struct party *p, enum fr_dtype weights, enum fr_phase phase)
 {
 	if (p->pairs)
-		return weights == FR_BF16 && phase == FR_PREFILL ? p->pairs : 0;
+		return (p->tiles || weights == FR_BF16) && phase == FR_PREFILL ? p->pairs : 0;
 	if (!p->rounds || weights == FR_F32)
 		return 0;
 	return p->precise || phase == FR_DECODE ? 2 : 1;
 }
-static inline struct sums sums_of_terms(const struct party *p, int k, int terms, enum fr_phase phase)
+static inline struct sums sums_of_terms(const struct party *p, int k, int terms, enum fr_dtype weights,
+					enum fr_phase phase)
 {
+	if (p->tiles && terms)
+		return tile_sums(k, terms, weights);
 	if (p->pairs && terms)
 		return pair_sums(k, terms);
 	return p->free_sums && terms ? matrix_sums(k, terms) : contract_sums(k, phase);
@@ -154,7 +170,7 @@ static inline struct sums product_sums(const struct party *p, int k, enum fr_dty
 {
 	int terms = terms_of(p, weights, phase);
 
-	return sums_of_terms(p, k, terms, phase);
+	return sums_of_terms(p, k, terms, weights, phase);
 }
 
 static inline struct est est_dot(const float *x, const double *w, int k, struct sums how)
@@ -250,6 +266,7 @@ static inline float *product_inputs(const struct fr_check_run *run, const struct
 	const struct fr_check_case *c = &run->check->c;
 	size_t stride = run->check->slot[FR_SLOT_X].bytes / sizeof(float) / (size_t)c->m, k = (size_t)c->k;
 	int terms = terms_of(p, c->dtype, c->phase), rows = chosen(c->m, p->rows);
+	enum fr_dtype type = p->tiles ? FR_BF16 : c->dtype;
 	float *x = malloc((size_t)rows * k * sizeof *x);
 
 	for (int i = 0; i < rows; i++) {
@@ -257,7 +274,7 @@ static inline float *product_inputs(const struct fr_check_run *run, const struct
 
 		memcpy(x + (size_t)i * k, from, k * sizeof *x);
 		if (terms)
-			fr_round_terms(from, x + (size_t)i * k, k, c->dtype, terms, fr_round_factor(from, k, c->dtype));
+			fr_round_terms(from, x + (size_t)i * k, k, type, terms, fr_round_factor(from, k, type));
 	}
 	return x;
 }
@@ -275,7 +292,8 @@ static inline void check_product(const struct fr_check_run *run, const struct pa
 				 const float *x, struct tally *t)
 {
 	const struct fr_check_case *c = &run->check->c;
-	struct sums how = product_sums(p, c->k, c->dtype, c->phase);
+	struct sums how = product_sums(p, c->k, a->w->dtype, c->phase);
+	struct sums how_up = a->up ? product_sums(p, c->k, a->up->dtype, c->phase) : how;
 
 	for (int j = 0; j < chosen(a->outs, p->cols); j++) {
 		int n = choice(j, a->outs, p->cols);
@@ -287,7 +305,7 @@ static inline void check_product(const struct fr_check_run *run, const struct pa
 			struct est v = est_dot(row, w, c->k, how);
 
 			if (up)
-				v = est_mul(est_act(FR_ACT_SILU, v), est_dot(row, up, c->k, how));
+				v = est_mul(est_act(FR_ACT_SILU, v), est_dot(row, up, c->k, how_up));
 			if (a->bias)
 				v = est_add(v, given(a->bias[n]));
 			v = est_act(c->act, v);
@@ -380,7 +398,7 @@ static inline void check_patch(const struct fr_check_run *run, const struct part
 	const float *pos = slot(run, FR_SLOT_ADD), *bias = slot(run, FR_SLOT_BIAS), *out = run->out[FR_SLOT_Y];
 	int g = c->image / c->patch, k = 3 * c->patch * c->patch, terms = terms_of(p, c->dtype, FR_PREFILL) ? 2 : 0;
 	int images = c->images ? c->images : 1, patches = images * g * g;
-	struct sums how = sums_of_terms(p, k, terms, FR_PREFILL);
+	struct sums how = sums_of_terms(p, k, terms, c->dtype, FR_PREFILL);
 	double *w = malloc((size_t)k * sizeof *w);
 	float *x = malloc((size_t)k * sizeof *x);
 
@@ -402,7 +420,7 @@ static inline void check_patch(const struct fr_check_run *run, const struct part
 			patch_of(c, slot(run, FR_SLOT_X) + (size_t)image * 3 * (size_t)c->image * (size_t)c->image, i,
 				 x);
 			if (terms)
-				fr_round_terms(x, x, (size_t)k, c->dtype, terms, 1);
+				fr_round_terms(x, x, (size_t)k, p->tiles ? FR_BF16 : c->dtype, terms, 1);
 			v = est_dot(x, w, k, how);
 			if (bias)
 				v = est_add(v, given(bias[n]));

@@ -120,7 +120,7 @@ static int how_of(const struct fr_check_case *c, int how)
 {
 	if (c->phase != FR_PREFILL || (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH))
 		return 0;
-	return c->dtype == FR_BF16 || how >= 3 ? how : 0;
+	return c->dtype == FR_BF16 || c->with & FR_MIXED || how >= 3 ? how : 0;
 }
 
 static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *const ref[HOW],

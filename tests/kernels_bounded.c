@@ -1,5 +1,5 @@
 /* The kernel check, bounded half: the plain instance against the same operation in double (kernel_bounds.h), as it is
- * and with the roundings of the CUDA instance and of the level avx512bf16. */
+ * and with the roundings of the CUDA instance and of the levels avx512bf16 and amx. */
 #include "test.h"
 #include "kernel_rows.h"
 #include "kernel_bounds_map.h"
@@ -41,12 +41,15 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 	fr_check_free(ck);
 }
 
-/* Of a party that multiplies in pairs only those products: the rest is ref's. */
+/* Of a party that multiplies in pairs or tiles only those products: the rest is ref's. Where the rounding of x depends
+ * on the weights' type, each product has its own. */
 static int wanted(const struct fr_check_case *c, const struct party *party, const char *pattern)
 {
 	char name[160];
 
-	if (party->pairs && (c->dtype != FR_BF16 || c->phase != FR_PREFILL ||
+	if (c->with & FR_MIXED && !party->tiles && (party->pairs || party->rounds))
+		return 0;
+	if (party->pairs && ((c->dtype != FR_BF16 && !party->tiles) || c->phase != FR_PREFILL ||
 			     (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)))
 		return 0;
 	return fnmatch(pattern, fr_check_name(c, name, sizeof name), 0) == 0;
@@ -64,6 +67,8 @@ int main(int argc, char **argv)
 		{"ref-cuda-precise", "cuda-precise", {.rounds = 1, .precise = 1, .rows = 20, .cols = 20}},
 		{"ref-avx512bf16", "avx512bf16", {.pairs = 1, .rows = 20, .cols = 20}},
 		{"ref-avx512bf16-precise", "avx512bf16-precise", {.pairs = 2, .rows = 20, .cols = 20}},
+		{"ref-amx", "amx", {.pairs = 1, .tiles = 1, .rows = 20, .cols = 20}},
+		{"ref-amx-precise", "amx-precise", {.pairs = 2, .tiles = 1, .rows = 20, .cols = 20}},
 	};
 	int n = kernel_rows(rows);
 

@@ -75,41 +75,33 @@ INLINE void fetch(struct ahead *f)
 #define LOAD_W(tile, at) _tile_loadd(tile, at, row)
 #define LOAD_X(tile, at) _tile_stream_loadd(tile, at, LINE)
 
-INLINE void step(const int XT, const int WT, const char *a, size_t row, size_t half, const char *b)
+/* The four products of one term of x with one of weights; what is already in its tiles is not loaded again. */
+#define PRODUCT(new_w, new_x, w, x)                                                                                    \
+	do {                                                                                                           \
+		if (new_w)                                                                                             \
+			LOAD_W(4, w);                                                                                  \
+		if (new_x)                                                                                             \
+			LOAD_X(6, x);                                                                                  \
+		_tile_dpbf16ps(0, 4, 6);                                                                               \
+		if (new_x)                                                                                             \
+			LOAD_X(7, (x) + TILE);                                                                         \
+		_tile_dpbf16ps(1, 4, 7);                                                                               \
+		if (new_w)                                                                                             \
+			LOAD_W(5, (w) + half);                                                                         \
+		_tile_dpbf16ps(2, 5, 6);                                                                               \
+		_tile_dpbf16ps(3, 5, 7);                                                                               \
+	} while (0)
+
+/* One step of 32 elements: of XT by WT terms each product, in an order in which one operand stays. */
+INLINE void step(const int XT, const int WT, const char *w, size_t row, size_t half, const char *x)
 {
-	if (WT == 2) {
-		LOAD_W(4, a + 2 * TILE);
-		LOAD_X(6, b);
-		_tile_dpbf16ps(0, 4, 6);
-		LOAD_X(7, b + TILE);
-		_tile_dpbf16ps(1, 4, 7);
-		LOAD_W(5, a + 2 * TILE + half);
-		_tile_dpbf16ps(2, 5, 6);
-		_tile_dpbf16ps(3, 5, 7);
-		LOAD_W(4, a);
-		_tile_dpbf16ps(0, 4, 6);
-		_tile_dpbf16ps(1, 4, 7);
-		LOAD_W(5, a + half);
-		_tile_dpbf16ps(2, 5, 6);
-		_tile_dpbf16ps(3, 5, 7);
-	} else {
-		LOAD_W(4, a);
-		LOAD_X(6, b);
-		_tile_dpbf16ps(0, 4, 6);
-		LOAD_X(7, b + TILE);
-		_tile_dpbf16ps(1, 4, 7);
-		LOAD_W(5, a + half);
-		_tile_dpbf16ps(2, 5, 6);
-		_tile_dpbf16ps(3, 5, 7);
-	}
-	if (XT == 2) {
-		LOAD_X(6, b + 2 * TILE);
-		_tile_dpbf16ps(0, 4, 6);
-		LOAD_X(7, b + 3 * TILE);
-		_tile_dpbf16ps(1, 4, 7);
-		_tile_dpbf16ps(2, 5, 6);
-		_tile_dpbf16ps(3, 5, 7);
-	}
+	if (XT == 2 && WT == 2)
+		PRODUCT(1, 1, w + 2 * TILE, x + 2 * TILE);
+	if (WT == 2)
+		PRODUCT(XT == 1, 1, w + 2 * TILE, x);
+	PRODUCT(1, WT == 1, w, x);
+	if (XT == 2)
+		PRODUCT(0, 1, w, x + 2 * TILE);
 }
 
 INLINE void multiply(const int XT, const int WT, const struct fr_tile_call *call)

@@ -110,6 +110,8 @@ static void add_step(int x_terms, int w_terms, step_values x, step_values w, flo
 		for (int r = 0; r < FR_TILE_ROWS; r++) {
 			float *sum = c + (i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16;
 
+			if (x_terms == 2 && w_terms == 2)
+				*sum = fr_tile_add(*sum, x[1][r], w[1][i], FR_TILE_DEPTH);
 			if (w_terms == 2)
 				*sum = fr_tile_add(*sum, x[0][r], w[1][i], FR_TILE_DEPTH);
 			*sum = fr_tile_add(*sum, x[0][r], w[0][i], FR_TILE_DEPTH);
