@@ -17,6 +17,10 @@
  *                subnormal after rounding. That is vdpbf16ps as it was measured on an AMD Zen 4, bit by bit;
  *                kernels/pairs.h spells it out, and ref computes it as "ref-avx512bf16" and "ref-avx512bf16-precise".
  *                A gated product of which one matrix is not bf16 uses seq for both.
+ *   pair lanes(x, w)  the same for FR_DECODE instead of lane, at the level amx too: 16 accumulators from +0; the pair
+ *                (k, k+1) goes to lane k / 2 mod 16 as above, in order of k; then for h = 8, 4, 2, 1: lane[i] +=
+ *                lane[i + h] for i < h, plain additions of which nothing is flushed; the result is lane[0]. A gated
+ *                product of which one matrix is not bf16 uses lane for both.
  *
  *   tiles(x, w)  of the level amx: what its products use in FR_PREFILL instead of seq, whatever the weights' type. x
  *                comes in the terms of pairs, w in one (bf16) or two (f16, exactly; f32, up to 2^-17 of w), the second
@@ -27,8 +31,8 @@
  *                after each of these operations. That is tdpbf16ps by Intel's manual; kernels/tiles.h spells it out,
  *                and ref computes it as "ref-amx" and "ref-amx-precise".
  *
- * FR_PREFILL matrix products use seq (or pairs, or tiles), FR_DECODE ones lane: chosen by phase, never by the number of
- * rows. exp, erf, log and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
+ * FR_PREFILL matrix products use seq (or pairs, or tiles), FR_DECODE ones lane (or pair lanes): chosen by phase, never by
+ * the number of rows. exp, erf, log and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
  *
  * Pointers named x, y, q, k, ... are device memory of the instance (host memory on the CPU); those marked "host" are
  * host memory always. Rows are contiguous unless a stride is named. Operations cannot fail: shapes are the caller's

@@ -1,4 +1,4 @@
-/* The products of the level avx512bf16 spelt out (ops.h, "pairs"): vdpbf16ps in plain C, bit by bit.
+/* The products of the level avx512bf16 spelt out (ops.h, "pairs" and "pair lanes"): vdpbf16ps in plain C, bit by bit.
  *
  * What the instruction does was measured on an AMD Zen 4 and is what Intel's manual says: of a pair (k, k + 1) the odd
  * element is added first, each by a fused multiply-add rounded to nearest even whatever MXCSR says; subnormal inputs,
@@ -71,6 +71,43 @@ static inline float fr_pair_dot(const float *x, const float *w, int n, int terms
 		}
 	}
 	return sum;
+}
+
+/* The sums of pair lanes: each pair of x and w with the index k of its first element, in order. */
+#define FR_PAIR_LANES 16
+struct fr_pair_lanes {
+	float lane[FR_PAIR_LANES];
+};
+
+static inline void fr_pair_lane_add(struct fr_pair_lanes *l, int k, float x0, float x1, float w0, float w1, int terms)
+{
+	float *sum = &l->lane[k / 2 % FR_PAIR_LANES];
+
+	for (int t = 0; t < terms; t++) {
+		float t0 = fr_pair_term(x0), t1 = fr_pair_term(x1);
+
+		*sum = fr_pair_add(*sum, t0, t1, w0, w1);
+		x0 -= t0;
+		x1 -= t1;
+	}
+}
+
+/* Plain additions: no result of them is flushed. */
+static inline float fr_pair_lane_sum(struct fr_pair_lanes *l)
+{
+	for (int h = FR_PAIR_LANES / 2; h > 0; h /= 2)
+		for (int i = 0; i < h; i++)
+			l->lane[i] += l->lane[i + h];
+	return l->lane[0];
+}
+
+static inline float fr_pair_lane_dot(const float *x, const float *w, int n, int terms)
+{
+	struct fr_pair_lanes l = {{0}};
+
+	for (int k = 0; k < n; k += 2)
+		fr_pair_lane_add(&l, k, x[k], k + 1 < n ? x[k + 1] : 0, w[k], k + 1 < n ? w[k + 1] : 0, terms);
+	return fr_pair_lane_sum(&l);
 }
 
 #endif

@@ -25,8 +25,8 @@ static float product_dot(const struct fr_ref *ref, enum fr_phase phase, enum fr_
 
 	if (ref->rounds.tiles && phase == FR_PREFILL)
 		return fr_tile_dot(a, b, n, terms, fr_tile_terms(weights));
-	if (terms && phase == FR_PREFILL && weights == FR_BF16)
-		return fr_pair_dot(a, b, n, terms);
+	if (terms && weights == FR_BF16)
+		return phase == FR_DECODE ? fr_pair_lane_dot(a, b, n, terms) : fr_pair_dot(a, b, n, terms);
 	return phase_dot(phase, a, b, n);
 }
 
@@ -73,7 +73,8 @@ static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 	struct fr_ref *ref = (struct fr_ref *)dev;
 	float *const *w = ref->wide;
 	int cols = a->gate.cols;
-	int mixed = a->gate.dtype != a->up.dtype && !ref->rounds.tiles; /* float32 for pairs, of both */
+	int tiles = ref->rounds.tiles && a->phase == FR_PREFILL;
+	int mixed = a->gate.dtype != a->up.dtype && !tiles; /* float32 for pairs, of both */
 	enum fr_dtype of_gate = mixed ? FR_F32 : a->gate.dtype, of_up = mixed ? FR_F32 : a->up.dtype;
 	size_t stride = (size_t)cols;
 	const float *in = fr_round_product(&ref->rounds, a->x, &stride, a->rows, cols, a->gate.dtype, a->phase);

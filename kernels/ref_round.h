@@ -7,8 +7,8 @@
 
 struct fr_rounds {
 	int on, precise; /* as the CUDA instance */
-	int pairs;  /* bf16 weights in prefill are multiplied in pairs, x in so many terms (kernels/pairs.h); 0: not */
-	int tiles;  /* .. all weights there in tiles instead, with the same terms of x (kernels/tiles.h) */
+	int pairs;  /* bf16 weights are multiplied in pairs, x in so many terms (kernels/pairs.h); 0: not */
+	int tiles;  /* .. in prefill all weights in tiles instead, with the same terms of x (kernels/tiles.h) */
 	int failed; /* memory was short: an input went in as it was */
 	float *copy[3];
 	size_t items[3];

@@ -131,10 +131,13 @@ static inline struct sums free_sums(int k)
 	return (struct sums){gamma_n(k + 16) / U, 2 * sqrt(k) + 4};
 }
 
-/* A chain again, longer by the terms; no value of the rows comes near a subnormal. */
-static inline struct sums pair_sums(int k, int terms)
+/* A chain again, longer by the terms, or in decoding 16 of them and 4 additions; no value of the rows comes near a
+ * subnormal. */
+static inline struct sums pair_sums(int k, int terms, enum fr_phase phase)
 {
-	return (struct sums){gamma_n(terms * k) / U, 2 * sqrt(terms * k) + 4};
+	double n = phase == FR_DECODE ? terms * 2 * ((k + 31) / 32) + 4 : terms * k;
+
+	return (struct sums){gamma_n(n) / U, 2 * sqrt(terms * k) + 4};
 }
 
 /* The even and the odd elements of a tile are chains of 16, then joined, then added to the sum: once for each product
@@ -152,7 +155,7 @@ static inline struct sums tile_sums(int k, int terms, enum fr_dtype weights)
 static inline int terms_of(const struct party *p, enum fr_dtype weights, enum fr_phase phase)
 {
 	if (p->pairs)
-		return (p->tiles || weights == FR_BF16) && phase == FR_PREFILL ? p->pairs : 0;
+		return weights == FR_BF16 || (p->tiles && phase == FR_PREFILL) ? p->pairs : 0;
 	if (!p->rounds || weights == FR_F32)
 		return 0;
 	return p->precise || phase == FR_DECODE ? 2 : 1;
@@ -160,10 +163,10 @@ static inline int terms_of(const struct party *p, enum fr_dtype weights, enum fr
 static inline struct sums sums_of_terms(const struct party *p, int k, int terms, enum fr_dtype weights,
 					enum fr_phase phase)
 {
-	if (p->tiles && terms)
+	if (p->tiles && terms && phase == FR_PREFILL)
 		return tile_sums(k, terms, weights);
 	if (p->pairs && terms)
-		return pair_sums(k, terms);
+		return pair_sums(k, terms, phase);
 	return p->free_sums && terms ? matrix_sums(k, terms) : contract_sums(k, phase);
 }
 static inline struct sums product_sums(const struct party *p, int k, enum fr_dtype weights, enum fr_phase phase)

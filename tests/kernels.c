@@ -118,9 +118,9 @@ static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THRE
 /* How a level that multiplies so makes the products of a row: pairs are for bf16 weights alone. */
 static int how_of(const struct fr_check_case *c, int how)
 {
-	if (c->phase != FR_PREFILL || (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH))
+	if (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)
 		return 0;
-	return c->dtype == FR_BF16 || c->with & FR_MIXED || how >= 3 ? how : 0;
+	return c->dtype == FR_BF16 || c->with & FR_MIXED || (how >= 3 && c->phase == FR_PREFILL) ? how : 0;
 }
 
 static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_dev *const ref[HOW],

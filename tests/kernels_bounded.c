@@ -45,11 +45,12 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
  * on the weights' type, each product has its own. */
 static int wanted(const struct fr_check_case *c, const struct party *party, const char *pattern)
 {
+	int tiles = party->tiles && c->phase == FR_PREFILL;
 	char name[160];
 
-	if (c->with & FR_MIXED && !party->tiles && (party->pairs || party->rounds))
+	if (c->with & FR_MIXED && !tiles && (party->pairs || party->rounds))
 		return 0;
-	if (party->pairs && ((c->dtype != FR_BF16 && !party->tiles) || c->phase != FR_PREFILL ||
+	if (party->pairs && ((c->dtype != FR_BF16 && !tiles) ||
 			     (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)))
 		return 0;
 	return fnmatch(pattern, fr_check_name(c, name, sizeof name), 0) == 0;

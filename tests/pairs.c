@@ -65,18 +65,23 @@ static uint32_t some_float(uint64_t *s, uint32_t least, uint32_t range)
 }
 
 /* One sum of k random products by the micro-kernels of u. */
-static float by_kernel(const struct fr_ukr *u, int k, int terms, const float *x, const uint16_t *w)
+static float by_kernel(const struct fr_ukr *u, enum fr_phase phase, int k, int terms, const float *x, const uint16_t *w)
 {
-	static float a[2 * MOST], b[MOST * 32];
+	static float a[2 * MOST + 32], b[MOST * 32];
 	float c = NAN;
 
+	if (phase == FR_DECODE) {
+		u->gemv_pack_pairs[terms - 1](1, k, x, (size_t)k, a);
+		u->gemv_pairs[terms - 1](1, 1, k, a, w, (size_t)k, &c, 1);
+		return c;
+	}
 	u->pack_terms[terms - 1](k, x, a);
 	u->pack_pairs(1, k, w, (size_t)k, b);
 	u->gemm_pairs[terms - 1](1, 1, (k + 1) / 2, a, (size_t)(terms * ((k + 1) / 2)), 0, b, &c, 1, 0);
 	return c;
 }
 
-static void check_kernels(const char *name, const struct fr_ukr *u)
+static void check_kernels(const char *name, const struct fr_ukr *u, enum fr_phase phase)
 {
 	/* Exponents of x and of w: around 1; products around the smallest normal; subnormal factors; overflow. */
 	static const struct {
@@ -96,8 +101,8 @@ static void check_kernels(const char *name, const struct fr_ukr *u)
 			w[j] = (uint16_t)(some_float(&seed, kinds[kind].w, kinds[kind].w_range) >> 16);
 			wide[j] = fr_bf16_f32(w[j]);
 		}
-		want = fr_pair_dot(x, wide, k, terms);
-		got = by_kernel(u, k, terms, x, w);
+		want = phase == FR_DECODE ? fr_pair_lane_dot(x, wide, k, terms) : fr_pair_dot(x, wide, k, terms);
+		got = by_kernel(u, phase, k, terms, x, w);
 		if (fr_f32_bits(got) == fr_f32_bits(want) || (isnan(got) && isnan(want)))
 			continue;
 		if (!bad++)
@@ -115,13 +120,15 @@ int main(void)
 	check_terms();
 	fr_ukr_ref(&u);
 	fr_ukr_ref_pairs(&u);
-	check_kernels("exact/pairs/cpu-ref", &u);
+	check_kernels("exact/pairs/cpu-ref", &u, FR_PREFILL);
+	check_kernels("exact/pairs/cpu-ref-lanes", &u, FR_DECODE);
 	if (fr_level_found() < FR_LEVEL_AVX512BF16) {
 		test_skip("exact/pairs/avx512bf16", "this CPU lacks the level");
 		return test_done();
 	}
 	fr_ukr_avx512(&u);
 	fr_ukr_avx512bf16(&u);
-	check_kernels("exact/pairs/avx512bf16", &u);
+	check_kernels("exact/pairs/avx512bf16", &u, FR_PREFILL);
+	check_kernels("exact/pairs/avx512bf16-lanes", &u, FR_DECODE);
 	return test_done();
 }

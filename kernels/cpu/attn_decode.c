@@ -1,6 +1,6 @@
-/* Attention of decode steps: one row each of many sequences over the KV cache, in chunks of 256 keys, as the contract in
- * ops.h orders it. A job is one row and one KV head with its group of query heads; keys and values are used where they
- * lie. */
+/* Attention of decode steps: one row each of many sequences over the KV cache, in chunks of 256 keys, as the contract
+ * in ops.h orders it. A job is one row and one KV head with its group of query heads; keys and values are used where
+ * they lie. */
 #include "cpu.h"
 
 #include <math.h>

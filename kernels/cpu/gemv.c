@@ -20,6 +20,7 @@ struct gemv {
 	int cols;      /* weight rows of a job */
 	size_t packed; /* floats of a packed row of x */
 	int copies;    /* packed copies of x */
+	int terms;     /* of x, in pair lanes; 0: float32 */
 	const float *bias, *scale, *residual;
 	enum fr_act act;
 	float *y;
@@ -47,12 +48,13 @@ static float *packed_rows(const struct gemv *g, int m)
 static void pack_group(void *arg, int i, int worker)
 {
 	const struct gemv *g = arg;
+	const struct fr_ukr *u = &g->cpu->u;
 	int first = i / g->copies * FR_MAX_GEMV_ROWS, m = i % g->copies;
 
 	(void)worker;
-	g->cpu->u.gemv_pack[g->w[m].dtype](fr_min(FR_MAX_GEMV_ROWS, g->rows - first), g->w[m].cols,
-					   g->x + (size_t)first * g->ldx, g->ldx,
-					   packed_rows(g, m) + (size_t)first * g->packed);
+	(g->terms ? u->gemv_pack_pairs[g->terms - 1] : u->gemv_pack[g->w[m].dtype])(
+		fr_min(FR_MAX_GEMV_ROWS, g->rows - first), g->w[m].cols, g->x + (size_t)first * g->ldx, g->ldx,
+		packed_rows(g, m) + (size_t)first * g->packed);
 }
 
 static void finish_group(const struct gemv *g, int row, int rows, int n0, int n, const float *c)
@@ -74,6 +76,7 @@ static void finish_group(const struct gemv *g, int row, int rows, int n0, int n,
 static void multiply(void *arg, int i, int worker)
 {
 	const struct gemv *g = arg;
+	const struct fr_ukr *u = &g->cpu->u;
 	int n0 = i * g->cols, n = fr_min(g->cols, g->w[0].rows - n0), k = g->w[0].cols;
 	float *c = fr_cpu_scratch(g->cpu, worker);
 
@@ -84,15 +87,26 @@ static void multiply(void *arg, int i, int worker)
 			const struct fr_mat *w = &g->w[m];
 			size_t first = (size_t)n0 * (size_t)k * (size_t)fr_dtypes[w->dtype].bytes;
 
-			g->cpu->u.gemv[w->dtype](rows, n, k, packed_rows(g, m) + (size_t)row * g->packed,
-						 (const char *)w->data + first, (size_t)k, c + m * HALF, MAX_COLS);
+			(g->terms ? u->gemv_pairs[g->terms - 1] : u->gemv[w->dtype])(
+				rows, n, k, packed_rows(g, m) + (size_t)row * g->packed, (const char *)w->data + first,
+				(size_t)k, c + m * HALF, MAX_COLS);
 		}
 		finish_group(g, row, rows, n0, n, c);
 	}
 }
 
+/* Both matrices of a gated product or none are multiplied in pairs. */
+static int terms_of(const struct gemv *g)
+{
+	for (int m = 0; m < g->mats; m++)
+		if (g->w[m].dtype != FR_BF16)
+			return 0;
+	return g->cpu->terms;
+}
+
 static void pack_rows(struct gemv *g)
 {
+	g->terms = terms_of(g);
 	fr_pool_run(g->cpu->pool, fr_ceil_div(g->rows, FR_MAX_GEMV_ROWS) * g->copies, pack_group, g);
 }
 

@@ -82,6 +82,9 @@ struct fr_ukr {
 	/* rows of x, ldx apart, into dst [rows, k rounded up to a multiple of 32] in the order that gemv wants. */
 	void (*gemv_pack[FR_DTYPES])(int rows, int k, const float *x, size_t ldx, float *dst);
 	fr_gemv_fn *gemv[FR_DTYPES];
+	/* The same of bf16 weights in pair lanes (ops.h), x in one term or two; NULL in a level without. */
+	void (*gemv_pack_pairs[2])(int rows, int k, const float *x, size_t ldx, float *dst);
+	fr_gemv_fn *gemv_pairs[2];
 	int gemv_cols; /* weight rows of a tile: jobs take multiples of it */
 	double gemv_row; /* fr_dev.row_cost, measured (docs/SPEED.md) */
 	fr_axpy_fn *axpy[FR_DTYPES];
@@ -114,6 +117,7 @@ void fr_ukr_avx2(struct fr_ukr *u);
 void fr_ukr_avx512(struct fr_ukr *u);
 /* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
 void fr_ukr_avx512bf16(struct fr_ukr *u);
+void fr_ukr_avx512bf16_gemv(struct fr_ukr *u);
 void fr_ukr_ref_pairs(struct fr_ukr *u);
 /* Adds products in tiles: on top of avx512bf16, or in plain C on top of ref. */
 void fr_ukr_amx(struct fr_ukr *u);

@@ -210,7 +210,7 @@ INLINE void gemv_pass(const int RT, const int CT, const int G, const int set, en
 		if (ahead && dtype != FR_F32)
 			UNROLL for (int c = set / G; c < CT; c += 2 / G)
 			{
-				_mm_prefetch(offset(dtype, w, (size_t)c * ldw + i + (size_t)ahead), _MM_HINT_T0);
+				_mm_prefetch(offset(dtype, w, (size_t)c * ldw + i + (size_t)ahead), _MM_HINT_T1);
 			}
 		UNROLL for (int g = 0; g < G; g++)
 		{

@@ -152,6 +152,36 @@ static inline void gemv(enum fr_dtype dtype, int rows, int cols, int k, const fl
 		}
 }
 
+/* Pair lanes: x is packed as it is, and rounded here. */
+static void pair_gemv(int terms, int rows, int cols, int k, const float *x, const uint16_t *w, size_t ldw, float *y,
+		      size_t ldy)
+{
+	for (int c = 0; c < cols; c++)
+		for (int r = 0; r < rows; r++) {
+			struct fr_pair_lanes l = {{0}};
+
+			for (int i = 0; i < k; i += 2) {
+				const float *xi = x + (size_t)r * (size_t)k + i;
+				const uint16_t *wi = w + (size_t)c * ldw + i;
+				int two = i + 1 < k;
+
+				fr_pair_lane_add(&l, i, xi[0], two ? xi[1] : 0, fr_bf16_f32(wi[0]),
+						 two ? fr_bf16_f32(wi[1]) : 0, terms);
+			}
+			y[(size_t)r * ldy + (size_t)c] = fr_pair_lane_sum(&l);
+		}
+}
+
+static void gemv_pairs_1(int rows, int cols, int k, const float *x, const void *w, size_t ldw, float *y, size_t ldy)
+{
+	pair_gemv(1, rows, cols, k, x, w, ldw, y, ldy);
+}
+
+static void gemv_pairs_2(int rows, int cols, int k, const float *x, const void *w, size_t ldw, float *y, size_t ldy)
+{
+	pair_gemv(2, rows, cols, k, x, w, ldw, y, ldy);
+}
+
 static inline void axpy(enum fr_dtype dtype, int n, int dim, const float *p, const void *v, size_t ldv, float *o)
 {
 	for (int j = 0; j < n; j++)
@@ -343,4 +373,7 @@ void fr_ukr_ref_pairs(struct fr_ukr *u)
 	u->pack_pairs = pack_pairs;
 	u->pack_terms[0] = pack_terms_1;
 	u->pack_terms[1] = pack_terms_2;
+	u->gemv_pack_pairs[0] = u->gemv_pack_pairs[1] = gemv_pack;
+	u->gemv_pairs[0] = gemv_pairs_1;
+	u->gemv_pairs[1] = gemv_pairs_2;
 }
