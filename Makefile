@@ -150,8 +150,14 @@ fr-run: $B/fr-run
 # The example of the documentation, run by tests/cli.test.sh; it includes fr.h as an installed header.
 $B/tests/example.o: ARCH := -Iengine
 
+# Tests that run the level amx have the tile unit in software beside them (tests/tile_host/tile_host.h).
+TILE_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/tile_host/*.c))
+$(addprefix $B/tests/,tiles): $(TILE_OBJ)
+$B/tests/tile_host/product.o: ARCH := -mavx512f -mfma
+$B/tests/tiles.o: ARCH := -mamx-tile -mamx-bf16 -mamx-int8
+
 $B/tests/%: $B/tests/%.o $B/libfr-run.a
-	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(LDLIBS)
 
 # ---- The CUDA backend on the CPU: kernels as host C++ under tests/cuda_host/ (docs/CUDA-HOST.md) ----
 # -fsanitize=thread makes the compiler call a function at each load and store; those functions are the shim's own, so
@@ -291,5 +297,5 @@ oracle:
 clean:
 	rm -rf $B fr-run libfr-run.a
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $B/tests/example.d $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(TILE_OBJ:.o=.d) $B/tests/example.d $(SHIM_TEST:=.d) $(SHIM_OBJ:.o=.d) $(SHIM_SELF:.o=.d) $(wildcard $B/tests/fuzz/*.d)
 -include $(FATBINS:.fatbin=.d)
