@@ -59,6 +59,16 @@ struct fr_tiles {
 	void (*transpose)(const float *c, float *y, size_t ldy);
 };
 
+/* What is read next, to be fetched into L2 meanwhile: whole lines from `at` on. */
+struct fr_ahead {
+	const char *at;
+	size_t lines;
+};
+/* s[j] = lane(q, k[j * ldk ..]) over dim, j < n. */
+typedef void fr_dots_fn(int n, int dim, const float *q, const void *k, size_t ldk, struct fr_ahead next, float *s);
+/* As fr_axpy_fn. */
+typedef void fr_sum_fn(int n, int dim, const float *p, const void *v, size_t ldv, struct fr_ahead next, float *o);
+
 struct fr_ukr {
 	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
 	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. ahead: how far behind a the rows lie
@@ -75,7 +85,7 @@ struct fr_ukr {
 	fr_gemm_fn *gemm_pairs[2];
 	fr_pack_fn *pack_pairs;
 	void (*pack_terms[2])(int k, const float *x, float *dst);
-	struct fr_tiles tiles; /* all NULL in a level without; else they take the place of the pairs above */
+	struct fr_tiles tiles;		  /* all NULL in a level without; else they take the place of the pairs above */
 	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */
 	fr_pack_fn *pack_rows[FR_DTYPES]; /* values: w has k rows of n elements, b[i, j] = w[i, j] */
 
@@ -85,9 +95,12 @@ struct fr_ukr {
 	/* The same of bf16 weights in pair lanes (ops.h), x in one term or two; NULL in a level without. */
 	void (*gemv_pack_pairs[2])(int rows, int k, const float *x, size_t ldx, float *dst);
 	fr_gemv_fn *gemv_pairs[2];
-	int gemv_cols; /* weight rows of a tile: jobs take multiples of it */
+	int gemv_cols;	 /* weight rows of a tile: jobs take multiples of it */
 	double gemv_row; /* fr_dev.row_cost, measured (docs/SPEED.md) */
 	fr_axpy_fn *axpy[FR_DTYPES];
+	/* Attention of a decode step, for the types of a KV cache (f32, f16). */
+	fr_dots_fn *dots[FR_DTYPES];
+	fr_sum_fn *sum[FR_DTYPES];
 
 	/* y[n] = act(c[n] + bias[n]) * scale[n] + residual[n], parts that are NULL left out. c and residual may be y.
 	 */
@@ -114,7 +127,9 @@ struct fr_ukr {
 
 void fr_ukr_ref(struct fr_ukr *u);
 void fr_ukr_avx2(struct fr_ukr *u);
+void fr_ukr_avx2_attn(struct fr_ukr *u);
 void fr_ukr_avx512(struct fr_ukr *u);
+void fr_ukr_avx512_attn(struct fr_ukr *u);
 /* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
 void fr_ukr_avx512bf16(struct fr_ukr *u);
 void fr_ukr_avx512bf16_gemv(struct fr_ukr *u);

@@ -398,5 +398,6 @@ void fr_ukr_avx2(struct fr_ukr *u)
 	TAKE(f32, FR_F32);
 	TAKE(f16, FR_F16);
 	TAKE(bf16, FR_BF16);
+	fr_ukr_avx2_attn(u);
 	fr_ukr_avx2_rows(u);
 }

@@ -84,4 +84,16 @@ INLINE __m256 keep_rest(__m256 before, __m256 after, int n)
 	return n >= 8 ? after : _mm256_blendv_ps(before, after, _mm256_castsi256_ps(first_lanes(n)));
 }
 
+/* Of `next`, what falls to one of n keys or values. */
+INLINE int share_of(struct fr_ahead next, int n)
+{
+	return (int)((next.lines + (size_t)n - 1) / (size_t)n);
+}
+
+INLINE void fetch_some(struct fr_ahead *next, int lines)
+{
+	for (int i = 0; i < lines && next->lines; i++, next->lines--, next->at += 64)
+		_mm_prefetch(next->at, _MM_HINT_T1);
+}
+
 #endif

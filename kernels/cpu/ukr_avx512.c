@@ -471,5 +471,6 @@ void fr_ukr_avx512(struct fr_ukr *u)
 	TAKE(f32, FR_F32);
 	TAKE(f16, FR_F16);
 	TAKE(bf16, FR_BF16);
+	fr_ukr_avx512_attn(u);
 	fr_ukr_avx512_rows(u);
 }

@@ -97,34 +97,6 @@ INLINE void add_tail(const int R, const int C, const int T, int n, const float *
 	}
 }
 
-/* The sums of up to 16 products' lanes, in the order h = 8, 4, 2, 1: each step halves what is left of every one and
- * puts two beside each other. */
-INLINE __m512 join_lanes16(const int N, const __m512 *s)
-{
-	const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-	__m512 v[16];
-
-	UNROLL for (int i = 0; i < 16; i++) v[i] = i < N ? s[i] : _mm512_setzero_ps();
-	UNROLL for (int i = 0; i < 8; i++)
-	{
-		v[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
-				     _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xee));
-	}
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		v[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x88),
-				     _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xdd));
-	}
-	UNROLL for (int i = 0; i < 2; i++)
-	{
-		v[i] = _mm512_add_ps(_mm512_shuffle_ps(v[2 * i], v[2 * i + 1], 0x44),
-				     _mm512_shuffle_ps(v[2 * i], v[2 * i + 1], 0xee));
-	}
-	v[0] = _mm512_add_ps(_mm512_shuffle_ps(v[0], v[1], 0x88), _mm512_shuffle_ps(v[0], v[1], 0xdd));
-	/* Lane 4 i + j of it is product 4 j + i. */
-	return _mm512_permutexvar_ps(order, v[0]);
-}
-
 INLINE void join(const int N, const __m512 *s, float *y)
 {
 	_mm512_storeu_ps(y, join_lanes16(N < 16 ? N : 16, s));

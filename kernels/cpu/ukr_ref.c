@@ -213,6 +213,18 @@ static inline void widen(enum fr_dtype dtype, int n, const void *src, float *dst
 	{                                                                                                              \
 		axpy(DTYPE, n, dim, p, v, ldv, o);                                                                     \
 	}                                                                                                              \
+	static void dots_##name(int n, int dim, const float *q, const void *k, size_t ldk, struct fr_ahead next,       \
+				float *s)                                                                              \
+	{                                                                                                              \
+		(void)next;                                                                                            \
+		gemv(DTYPE, 1, n, dim, q, k, ldk, s, 0);                                                               \
+	}                                                                                                              \
+	static void sum_##name(int n, int dim, const float *p, const void *v, size_t ldv, struct fr_ahead next,        \
+			       float *o)                                                                               \
+	{                                                                                                              \
+		(void)next;                                                                                            \
+		axpy(DTYPE, n, dim, p, v, ldv, o);                                                                     \
+	}                                                                                                              \
 	static void widen_##name(int n, const void *src, float *dst)                                                   \
 	{                                                                                                              \
 		widen(DTYPE, n, src, dst);                                                                             \
@@ -351,6 +363,8 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.gemv_cols = 1,
 		.gemv_row = 1,
 		.axpy = {[FR_F32] = axpy_f32, [FR_F16] = axpy_f16, [FR_BF16] = axpy_bf16},
+		.dots = {[FR_F32] = dots_f32, [FR_F16] = dots_f16, [FR_BF16] = dots_bf16},
+		.sum = {[FR_F32] = sum_f32, [FR_F16] = sum_f16, [FR_BF16] = sum_bf16},
 		.finish = finish,
 		.glu = glu,
 		.log = log_panels,
