@@ -14,6 +14,7 @@ struct fr_bench_opts {
 	const char *filter;	    /* fnmatch over the names of the rows; NULL: all */
 	int json;		    /* one object per line instead of the table */
 	double seconds;		    /* per row; 0: 1 */
+	int sweep;		    /* of kernels: every row with 1 to `threads` threads, one after the other */
 	const char *svg;	    /* a roofline plot of the rows goes to that file; NULL: none. Not of peak */
 	struct fr_model_opts model; /* of model: path NULL says that none was named */
 	const char *image;	    /* of model: a picture; NULL: noise */
@@ -42,6 +43,8 @@ void fr_bench_unmap(void *p, size_t bytes);
 double fr_bench_now(void); /* seconds */
 /* s as a JSON string, NULL as null. */
 void fr_bench_quote(FILE *out, const char *s);
+/* The number of threads to be measured after n: each up to 8, then powers of two (and all of them, if that is none). */
+int fr_bench_threads_after(int n);
 int fr_bench_stopped(const struct fr_bench_opts *opts);
 /* Samples of one measurement, sorted by fr_samples_median and fr_samples_quartile. */
 #define FR_BENCH_SAMPLES 4096

@@ -5,6 +5,7 @@
  * is the best rate of the kernel by the best rate of the peak in the same second. What decoding reads (weights, keys)
  * comes from copies that together exceed any cache, one after the other, as layers do. */
 #include "bench.h"
+#include "plot.h"
 #include "../kernels/check.h"
 #include "../kernels/cpu/peak.h"
 
@@ -34,11 +35,17 @@ static const struct fr_check_case rows[] = {
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 4096, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, F16, 1, 4096, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, F32, 1, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 2, 4096, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 4, 4096, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 8, 4096, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 4096, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, F16, 1, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, F32, 1, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 2, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 4, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 8, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, F16, 8, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 4096, 11008, 0, NONE),
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 1, 32064, 4096, 0, NONE),
@@ -46,6 +53,7 @@ static const struct fr_check_case rows[] = {
 	FR_CASE_MATRIX(LINEAR, DECODE, BF16, 16, 32064, 4096, 0, NONE),
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 1, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 4, 11008, 4096, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, BF16, 8, 11008, 4096, 0, NONE),
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 16, 11008, 4096, 0, NONE),
 	/* attention */
 	FR_CASE_DENSE(577, 577, 16, 64, 0),
@@ -78,7 +86,8 @@ struct bench {
 	char *memory; /* [READ_BYTES], for the bursts of reading */
 	size_t at;
 	double seconds;
-	int json;
+	const struct fr_bench_opts *opts;
+	struct fr_plot *plot; /* NULL: none is wanted */
 	FILE *out;
 };
 
@@ -120,17 +129,15 @@ fail:
 }
 
 struct result {
-	struct fr_samples time, fma, read;
+	struct fr_samples time, peak, read;
+	enum fr_peak kind; /* what the case is made of */
 	double operations, bytes;
 	int cold; /* what it read came from memory, not from a cache */
 };
 
-/* The peak of what the case is made of. */
-static double peak_of(const struct bench *b, const struct fr_check_case *c)
+static int is_product(const struct fr_check_case *c)
 {
-	int product = c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH;
-
-	return fr_cpu_peak(b->dev, product ? fr_cpu_peak_of(b->dev, c->dtype, c->phase) : FR_PEAK_FMA);
+	return c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH;
 }
 
 static void measure(struct bench *b, const struct copies *set, struct result *r)
@@ -141,7 +148,7 @@ static void measure(struct bench *b, const struct copies *set, struct result *r)
 	fr_check_call(&set->run[0]); /* pages and scratch memory are touched once before it counts */
 	until = fr_bench_now() + b->seconds;
 	do {
-		fr_sample(&r->fma, peak_of(b, &set->ck[0]->c));
+		fr_sample(&r->peak, fr_cpu_peak(b->dev, r->kind));
 		fr_sample(&r->read, fr_cpu_peak_read(b->dev, b->memory + b->at, READ_BURST));
 		b->at = (b->at + READ_BURST) % READ_BYTES;
 		for (int i = 0; i < 4; i++) {
@@ -152,40 +159,52 @@ static void measure(struct bench *b, const struct copies *set, struct result *r)
 			if (t > b->seconds / 20)
 				break;
 		}
-	} while (fr_bench_now() < until || r->time.n < 5);
+	} while (!fr_bench_stopped(b->opts) && (fr_bench_now() < until || r->time.n < 5));
 }
 
 /* A share in percent, or in JSON as a fraction; a share of nothing is not shown. */
-static const char *share_text(const struct bench *b, double share, char *buf, size_t size)
+static const char *share_text(int json, double share, char *buf, size_t size)
 {
 	if (share <= 0)
-		snprintf(buf, size, b->json ? "null" : "-");
+		snprintf(buf, size, json ? "null" : "-");
 	else
-		snprintf(buf, size, b->json ? "%.4g" : "%.1f%%", b->json ? share : 100 * share);
+		snprintf(buf, size, json ? "%.4g" : "%.1f%%", json ? share : 100 * share);
 	return buf;
 }
 
-static void print_result(const struct bench *b, const char *name, struct result *r)
+static void print_result(const struct bench *b, const struct fr_check_case *c, const char *name, struct result *r)
 {
 	double best = fr_samples_min(&r->time), median = fr_samples_median(&r->time);
 	double flops = r->operations / best, rate = r->bytes / best;
-	double fma = fr_samples_max(&r->fma), read = fr_samples_max(&r->read);
-	char of_fma[32], of_read[32];
+	double peak = fr_samples_max(&r->peak), read = fr_samples_max(&r->read);
+	double share_peak = flops / peak, share_read = r->cold ? rate / read : 0;
+	int json = b->opts->json;
+	char of_peak[32], of_read[32];
 
-	share_text(b, flops / fma, of_fma, sizeof of_fma);
-	share_text(b, r->cold ? rate / read : 0, of_read, sizeof of_read);
-
-	if (b->json)
+	share_text(json, share_peak, of_peak, sizeof of_peak);
+	share_text(json, share_read, of_read, sizeof of_read);
+	if (json)
 		fprintf(b->out,
-			"{\"bench\":\"kernel\",\"name\":\"%s\",\"isa\":\"%s\",\"threads\":%d,\"runs\":%d,"
-			"\"ms_best\":%.6g,\"ms_median\":%.6g,\"gflops\":%.5g,\"gbytes\":%.5g,"
-			"\"peak_gflops\":%.5g,\"peak_gbytes\":%.5g,\"share_fma\":%s,\"share_read\":%s}\n",
-			name, b->dev->isa, b->dev->threads, r->time.n, best * 1e3, median * 1e3, flops * 1e-9,
-			rate * 1e-9, fma * 1e-9, read * 1e-9, of_fma, of_read);
+			"{\"bench\":\"kernel\",\"name\":\"%s\",\"isa\":\"%s\",\"activations\":\"%s\",\"threads\":%d,"
+			"\"runs\":%d,\"ms_best\":%.6g,\"ms_median\":%.6g,\"ms_most\":%.6g,\"gflops\":%.5g,\"gbytes\":%."
+			"5g,"
+			"\"peak\":\"%s\",\"peak_gflops\":%.5g,\"peak_gbytes\":%.5g,\"share_fma\":%s,\"share_peak\":%s,"
+			"\"share_read\":%s,\"operations\":%.6g,\"bytes\":%.6g}\n",
+			name, b->dev->isa, b->dev->activations, b->dev->threads, r->time.n, best * 1e3, median * 1e3,
+			fr_samples_max(&r->time) * 1e3, flops * 1e-9, rate * 1e-9, fr_peak_names[r->kind], peak * 1e-9,
+			read * 1e-9, of_peak, of_peak, of_read, r->operations, r->bytes);
 	else
-		fprintf(b->out, "%-50s %10.3f %10.3f %9.1f %8.1f %9s %9s\n", name, best * 1e3, median * 1e3,
-			flops * 1e-9, rate * 1e-9, of_fma, of_read);
+		fprintf(b->out, "%-48s %3d %9.3f %9.3f %8.1f %7.1f %8s %8s\n", name, b->dev->threads, best * 1e3,
+			median * 1e3, flops * 1e-9, rate * 1e-9, of_peak, of_read);
 	fflush(b->out);
+	fr_plot_roof(b->plot, fr_peak_names[r->kind], peak);
+	fr_plot_read(b->plot, read);
+	fr_plot_add(b->plot,
+		    c->op == FR_CHECK_ATTN  ? FR_PLOT_ATTENTION
+		    : !is_product(c)	    ? FR_PLOT_OTHER
+		    : c->phase == FR_DECODE ? FR_PLOT_DECODE
+					    : FR_PLOT_PREFILL,
+		    name, r->operations, r->bytes, best, share_peak > share_read ? share_peak : share_read);
 }
 
 static int bench_row(struct bench *b, const struct fr_check_case *c, const char *name, struct fr_error *err)
@@ -197,11 +216,12 @@ static int bench_row(struct bench *b, const struct fr_check_case *c, const char 
 	if (!set || !r) {
 		fr_fail(err, FR_E_MEMORY, "not enough memory to measure %s", name);
 	} else if (make_copies(b, c, set, err) == 0) {
+		r->kind = is_product(c) ? fr_cpu_peak_of(b->dev, c->dtype, c->phase) : FR_PEAK_FMA;
 		r->operations = fr_bench_operations(set->ck[0]);
 		r->bytes = fr_bench_bytes(set->ck[0]);
 		r->cold = r->bytes * set->n >= (double)COLD_BYTES;
 		measure(b, set, r);
-		print_result(b, name, r);
+		print_result(b, c, name, r);
 		drop_copies(set);
 		rc = b->dev->ops->sync(b->dev, err);
 	}
@@ -210,37 +230,105 @@ static int bench_row(struct bench *b, const struct fr_check_case *c, const char 
 	return rc;
 }
 
-int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
+static void print_head(const struct bench *b)
 {
-	struct fr_dev_opts dev_opts = {
-		.backend = "cpu", .isa = opts->isa, .threads = opts->threads, .precise = opts->precise};
-	struct bench b = {.out = out, .json = opts->json, .seconds = opts->seconds > 0 ? opts->seconds : 1};
-	char name[160], machine[512];
+	char machine[512];
+
+	fr_machine(machine, sizeof machine);
+	fprintf(b->out, "%s\nisa %s, activations %s\n%-48s %3s %9s %9s %8s %7s %8s %8s\n", machine, b->dev->isa,
+		b->dev->activations, "kernel", "thr", "best ms", "median", "GFLOP/s", "GB/s", "of peak", "of read");
+}
+
+/* The rows that the filter takes, at each of n devices. */
+static int bench_rows(struct bench *b, struct fr_dev *const *dev, int n, struct fr_error *err)
+{
+	char name[160];
 	int rc = 0, shown = 0;
 
-	if (opts->backend && strcmp(opts->backend, "cuda") == 0)
-		return fr_bench_gpu_kernels(opts, out, err);
-	if (opts->isa && strcmp(opts->isa, "ref") == 0)
-		return fr_fail(err, FR_E_USAGE,
-			       "the ref instance is the contract, not meant to be fast: use --isa cpu-ref");
-	FR_TRY(fr_dev_open(&dev_opts, &b.dev, err));
-	b.memory = fr_bench_map(READ_BYTES);
-	if (!b.memory)
-		rc = fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
-	fr_machine(machine, sizeof machine);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows && rc == 0; i++) {
 		fr_check_name(&rows[i], name, sizeof name);
-		if (opts->filter && fnmatch(opts->filter, name, 0) != 0)
+		if (b->opts->filter && fnmatch(b->opts->filter, name, 0) != 0)
 			continue;
-		if (!shown++ && !opts->json)
-			fprintf(out, "%s; isa %s, %d threads\n%-50s %10s %10s %9s %8s %9s %9s\n", machine, b.dev->isa,
-				b.dev->threads, "kernel", "best ms", "median ms", "GFLOP/s", "GB/s", "of FMA",
-				"of read");
-		rc = bench_row(&b, &rows[i], name, err);
+		for (int d = 0; d < n && rc == 0 && !fr_bench_stopped(b->opts); d++) {
+			b->dev = dev[d];
+			if (!shown++ && !b->opts->json)
+				print_head(b);
+			rc = bench_row(b, &rows[i], name, err);
+		}
 	}
-	if (rc == 0 && !shown)
-		rc = fr_fail(err, FR_E_USAGE, "no kernel row matches \"%s\"", opts->filter);
+	if (rc == 0 && !shown && !fr_bench_stopped(b->opts))
+		rc = fr_fail(err, FR_E_USAGE, "no kernel row matches \"%s\"", b->opts->filter);
+	return rc;
+}
+
+#define MAX_COUNTS 32
+/* A device with all threads, last, and before it those with fewer where each row is to be swept: how many, -1. */
+static int open_devices(const struct fr_bench_opts *opts, struct fr_dev **dev, struct fr_error *err)
+{
+	struct fr_dev_opts o = {.backend = "cpu", .isa = opts->isa, .threads = opts->threads, .precise = opts->precise};
+	struct fr_dev *all;
+	int n = 0;
+
+	FR_TRY(fr_dev_open(&o, &all, err));
+	for (o.threads = 1; opts->sweep && o.threads < all->threads; o.threads = fr_bench_threads_after(o.threads)) {
+		if (fr_dev_open(&o, &dev[n], err)) {
+			while (n--)
+				dev[n]->ops->close(dev[n]);
+			all->ops->close(all);
+			return -1;
+		}
+		n++;
+	}
+	dev[n++] = all;
+	return n;
+}
+
+/* The roofs that no row has needed, and what the plot says of itself. */
+static void finish_plot(struct bench *b)
+{
+	struct fr_plot *p = b->plot;
+
+	for (int burst = 0; p && burst < 10; burst++)
+		for (int k = 0; k < FR_PEAKS; k++)
+			fr_plot_roof(p, fr_peak_names[k], fr_cpu_peak(b->dev, (enum fr_peak)k));
+	if (!p)
+		return;
+	fr_machine(p->note, sizeof p->note);
+	snprintf(p->title, sizeof p->title, "fr-run bench kernels: isa %s, activations %s, %d threads", b->dev->isa,
+		 b->dev->activations, b->dev->threads);
+	p->mark_name[FR_PLOT_PREFILL] = "products of many rows";
+	p->mark_name[FR_PLOT_DECODE] = "products of few rows";
+	p->mark_name[FR_PLOT_ATTENTION] = "attention";
+	p->mark_name[FR_PLOT_OTHER] = "other";
+}
+
+int fr_bench_kernels(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err)
+{
+	struct bench b = {.out = out, .opts = opts, .seconds = opts->seconds > 0 ? opts->seconds : 1};
+	struct fr_dev *dev[MAX_COUNTS];
+	int rc = -1, n;
+
+	if (opts->backend && strcmp(opts->backend, "cuda") == 0)
+		return opts->svg ? fr_fail(err, FR_E_USAGE, "--svg plots what a CPU does; cuda has no such plot yet")
+				 : fr_bench_gpu_kernels(opts, out, err);
+	if (opts->isa && strcmp(opts->isa, "ref") == 0)
+		return fr_fail(
+			err, FR_E_USAGE,
+			"the ref instance is the contract as plain loops, not meant to be fast: --isa avx2 or above");
+	n = open_devices(opts, dev, err);
+	if (n < 0)
+		return -1;
+	b.memory = fr_bench_map(READ_BYTES);
+	if (!b.memory)
+		fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
+	else if (fr_plot_new(opts->svg, &b.plot, err) == 0)
+		rc = bench_rows(&b, dev, n, err);
+	if (rc == 0)
+		finish_plot(&b);
+	if (fr_plot_end(b.plot, rc == 0 && !fr_bench_stopped(opts), err))
+		rc = -1;
 	fr_bench_unmap(b.memory, READ_BYTES);
-	b.dev->ops->close(b.dev);
+	while (n--)
+		dev[n]->ops->close(dev[n]);
 	return rc;
 }

@@ -329,14 +329,20 @@ int fr_bench_model(const struct fr_bench_opts *opts, FILE *out, struct fr_error 
 	m->b.out = out;
 	rc = opts->model.path ? read_picture(opts->image, m, err)
 			      : fr_fail(err, FR_E_USAGE, "bench model: a model is needed, -m DIR or -m demo");
+	if (rc == 0 && opts->svg && opts->backend && strcmp(opts->backend, "cuda") == 0)
+		rc = fr_fail(err, FR_E_USAGE, "--svg plots what a CPU does; cuda has no such plot yet");
+	if (rc == 0)
+		rc = fr_plot_new(opts->svg, &m->b.plot, err);
 	if (rc == 0)
 		rc = bench_load(m, err);
 	if (rc == 0)
 		rc = bench_all_verdicts(m, err);
-	if (rc == 0)
+	if (rc == 0 && !fr_bench_stopped(opts))
 		rc = fr_bench_text(m, err);
-	if (rc == 0 && opts->program)
+	if (rc == 0 && opts->program && !fr_bench_stopped(opts))
 		rc = fr_bench_end(m, err);
+	if (fr_plot_end(m->b.plot, rc == 0 && !fr_bench_stopped(opts), err))
+		rc = -1;
 	fr_bench_close(m);
 	fr_model_free(m->b.model);
 	fr_bench_unmap(m->b.memory, FR_STAGE_READ_BYTES);

@@ -259,6 +259,7 @@ int fr_bench_text(struct fr_bench_model *m, struct fr_error *err)
 	FR_TRY(bench_lengths(m, rows_of(m), err));
 	FR_TRY(bench_contexts(m, 0, batch, rows_of(m), err));
 	fr_stages_say_own_memory(&m->b, "text");
+	fr_stages_finish_plot(&m->b);
 	fr_bench_close(m);
 	return batch < most && !fr_bench_stopped(m->b.opts) ? bench_more(m, batch, most, err) : 0;
 }

@@ -9,20 +9,14 @@
 #include <string.h>
 
 #define READ_BYTES ((size_t)512 << 20)
-#define EACH_COUNT 8 /* threads up to which every number of them is measured */
 
 static const char *const levels[] = {"cpu-ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-/* Columns and keys of the ways to multiply. */
-static const struct {
-	const char *key, *head;
-} kinds[FR_PEAKS] = {
-	[FR_PEAK_FMA] = {"gflops", "float32"},
-	[FR_PEAK_BF16] = {"gflops_bf16", "bf16"},
-	[FR_PEAK_INT8] = {"gops_int8", "int8"},
-	[FR_PEAK_BF16_TILES] = {"gflops_bf16_tiles", "bf16 tiles"},
-	[FR_PEAK_INT8_TILES] = {"gops_int8_tiles", "int8 tiles"},
-};
+static const char *const keys[FR_PEAKS] = {[FR_PEAK_FMA] = "gflops",
+					   [FR_PEAK_BF16] = "gflops_bf16",
+					   [FR_PEAK_INT8] = "gops_int8",
+					   [FR_PEAK_BF16_TILES] = "gflops_bf16_tiles",
+					   [FR_PEAK_INT8_TILES] = "gops_int8_tiles"};
 
 struct row {
 	const char *isa;
@@ -50,7 +44,7 @@ static int measure(struct row *row, int threads, const struct fr_bench_opts *opt
 
 			row->peak[k] = rate > row->peak[k] ? rate : row->peak[k];
 		}
-	} while (fr_bench_now() < until);
+	} while (fr_bench_now() < until && !fr_bench_stopped(opts));
 	dev->ops->close(dev);
 	return 0;
 }
@@ -63,7 +57,7 @@ static void print_head(FILE *out)
 	fprintf(out, "%s\nmultiply-adds on registers in 1e9 operations a second, reading in GB/s\n%-10s %7s", machine,
 		"isa", "threads");
 	for (int k = 0; k < FR_PEAKS; k++)
-		fprintf(out, " %11s", kinds[k].head);
+		fprintf(out, " %11s", fr_peak_names[k]);
 	fprintf(out, " %9s\n", "read");
 }
 
@@ -79,7 +73,7 @@ static void print_row(const struct row *row, const struct fr_bench_opts *opts, F
 		if (row->peak[k] > 0)
 			snprintf(rate, sizeof rate, opts->json ? "%.2f" : "%.1f", row->peak[k] * 1e-9);
 		if (opts->json)
-			fprintf(out, ",\"%s\":%s", kinds[k].key, row->peak[k] > 0 ? rate : "null");
+			fprintf(out, ",\"%s\":%s", keys[k], row->peak[k] > 0 ? rate : "null");
 		else
 			fprintf(out, " %11s", rate);
 	}
@@ -94,7 +88,7 @@ static int bench_level(const char *isa, const struct fr_bench_opts *opts, const 
 	struct row all = {.isa = isa};
 	int rc = measure(&all, opts->threads, opts, memory, err);
 
-	for (int n = 1; rc == 0 && n < all.threads && !fr_bench_stopped(opts); n = n < EACH_COUNT ? n + 1 : 2 * n) {
+	for (int n = 1; rc == 0 && n < all.threads && !fr_bench_stopped(opts); n = fr_bench_threads_after(n)) {
 		struct row row = {.isa = isa};
 
 		rc = measure(&row, n, opts, memory, err);

@@ -29,6 +29,11 @@ void fr_bench_quote(FILE *out, const char *s)
 	fputc('"', out);
 }
 
+int fr_bench_threads_after(int n)
+{
+	return n < 8 ? n + 1 : 2 * n;
+}
+
 int fr_bench_stopped(const struct fr_bench_opts *opts)
 {
 	return opts->stopped && opts->stopped();

@@ -5,6 +5,7 @@
 #include "stage.h"
 
 #include <fnmatch.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -34,9 +35,12 @@ static void burst(struct fr_stages *b)
 {
 	struct fr_stage *st = &b->stage;
 	struct fr_dev *dev = b->s->dev;
+	const enum fr_peak kind = fr_cpu_peak_of(dev, b->weights, st->phase);
 
-	fr_sample(&st->peak, fr_cpu_peak(dev, fr_cpu_peak_of(dev, b->weights, st->phase)));
+	fr_sample(&st->peak, fr_cpu_peak(dev, kind));
 	fr_sample(&st->read, fr_cpu_peak_read(dev, b->memory + b->at, READ_BURST));
+	fr_plot_roof(b->plot, fr_peak_names[kind], st->peak.at[st->peak.n - 1]);
+	fr_plot_read(b->plot, st->read.at[st->read.n - 1]);
 	b->at = (b->at + READ_BURST) % FR_STAGE_READ_BYTES;
 }
 
@@ -44,7 +48,7 @@ int fr_stage_run(struct fr_stages *b, int (*once)(struct fr_stages *b, double *m
 		 struct fr_error *err)
 {
 	struct fr_stage *st = &b->stage;
-	double until = fr_bench_now() + (b->opts->seconds > 0 ? b->opts->seconds : 1), next_burst = 0, ms;
+	double until, next_burst = 0, ms;
 
 	if (st->cost.operations > 0 && !b->memory && strcmp(b->s->dev->ops->name, "cpu") == 0) {
 		b->memory = fr_bench_map(FR_STAGE_READ_BYTES);
@@ -52,6 +56,7 @@ int fr_stage_run(struct fr_stages *b, int (*once)(struct fr_stages *b, double *m
 			return fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory",
 				       FR_STAGE_READ_BYTES >> 20);
 	}
+	until = fr_bench_now() + (b->opts->seconds > 0 ? b->opts->seconds : 1);
 	do {
 		if (st->cost.operations > 0 && b->memory && fr_bench_now() >= next_burst) {
 			burst(b);
@@ -160,6 +165,8 @@ void fr_stage_say(struct fr_stages *b)
 	int products = strcmp(st->what, "vision") == 0 || strcmp(st->what, "prefill") == 0 ||
 		       strcmp(st->what, "projector") == 0;
 
+	fr_plot_add(b->plot, st->phase == FR_DECODE ? FR_PLOT_DECODE : FR_PLOT_PREFILL, st->name, st->cost.operations,
+		    st->cost.bytes, f.least * 1e-3, fmax(f.of_peak, f.of_read));
 	if (!b->opts->json)
 		say_row(b, &f);
 	else if (products)
@@ -205,6 +212,22 @@ void fr_stages_say_head(const struct fr_stages *b)
 		fprintf(b->out, "%s\n", fr_session_streamed(s));
 	fprintf(b->out, "%-18s %11s %11s %11s %5s  %-16s %8s %7s %7s %7s\n", "stage", "median ms", "least", "most",
 		"runs", "rate", "GFLOP/s", "of peak", "GB/s", "of read");
+}
+
+void fr_stages_finish_plot(struct fr_stages *b)
+{
+	struct fr_plot *p = b->plot;
+
+	if (!p)
+		return;
+	for (int burst = 0; burst < 10 && strcmp(b->backend, "cpu") == 0; burst++)
+		for (int k = 0; k < FR_PEAKS; k++)
+			fr_plot_roof(p, fr_peak_names[k], fr_cpu_peak(b->s->dev, (enum fr_peak)k));
+	snprintf(p->title, sizeof p->title, "fr-run bench model: %s (%s), isa %s, activations %s, %d threads",
+		 fr_model_name(b->model), fr_model_dtype(b->model), b->isa, b->activations, b->threads);
+	fr_machine(p->note, sizeof p->note);
+	p->mark_name[FR_PLOT_PREFILL] = "vision, projector, prefill";
+	p->mark_name[FR_PLOT_DECODE] = "decode";
 }
 
 void fr_stages_say_memory(const struct fr_stages *b, const char *what, const struct fr_process_memory *m, size_t held)

@@ -3,6 +3,7 @@
 #define FR_BENCH_STAGE_H
 
 #include "bench.h"
+#include "plot.h"
 #include "../engine/session.h"
 #include "../kernels/cpu/peak.h"
 
@@ -47,6 +48,7 @@ struct fr_stages {
 	enum fr_dtype weights; /* of the decoder's matrices */
 	char *memory;	       /* [FR_STAGE_READ_BYTES], for bursts of reading; NULL: the device is no CPU level */
 	size_t at;
+	struct fr_plot *plot;  /* NULL: none is wanted */
 	struct fr_stage stage; /* the one at work */
 };
 
@@ -70,6 +72,8 @@ void fr_stages_say_memory(const struct fr_stages *b, const char *what, const str
 void fr_stages_say_own_memory(const struct fr_stages *b, const char *what);
 /* The share of the decoder's weights in the page cache; -1: not known. */
 void fr_stages_say_cached(const struct fr_stages *b, double share);
+/* Title, notes and the roofs that no stage has needed; a session is open. */
+void fr_stages_finish_plot(struct fr_stages *b);
 /* A row that was asked for and cannot be. */
 void fr_stages_say_left_out(const struct fr_stages *b, const char *name, const char *why);
 

@@ -10,7 +10,8 @@ static const struct {
 	const char *name;
 	int (*run)(const struct fr_bench_opts *opts, FILE *out, struct fr_error *err);
 	int alone; /* runs only when it is named */
-} benches[] = {{"peak", fr_bench_peak, 0}, {"kernels", fr_bench_kernels, 0}, {"model", fr_bench_model, 1}};
+	int rows;  /* has rows, to be swept and plotted */
+} benches[] = {{"peak", fr_bench_peak, 0, 0}, {"kernels", fr_bench_kernels, 0, 1}, {"model", fr_bench_model, 1, 1}};
 
 int cmd_bench(struct cli *c)
 {
@@ -22,6 +23,8 @@ int cmd_bench(struct cli *c)
 					   .filter = c->v.filter,
 					   .json = c->v.json,
 					   .seconds = c->v.seconds,
+					   .sweep = c->v.sweep,
+					   .svg = c->v.svg,
 					   .model = model_options(c, c->v.model),
 					   .image = c->n_path > 1 ? c->path[1] : NULL,
 					   .tokens = c->v.max_tokens < 0 ? 0 : c->v.max_tokens,
@@ -37,6 +40,9 @@ int cmd_bench(struct cli *c)
 		if (c->n_path > (benches[i].alone ? 2u : 1u))
 			break;
 		found = 1;
+		if (c->n_path && ((c->v.svg && !benches[i].rows) || (c->v.sweep && benches[i].run != fr_bench_kernels)))
+			return complain(EXIT_USAGE, "bench %s has no %s", benches[i].name,
+					c->v.sweep ? "rows for --sweep, kernels has" : "plot, kernels and model have");
 		if (benches[i].run(&opts, stdout, &err))
 			return complain_error(&err);
 		if (signals_caught())

@@ -22,12 +22,12 @@ enum {
 };
 struct values {
 	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from, *map;
-	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base, *speculate, *draft_from;
+	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base, *speculate, *draft_from, *svg;
 	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
 	uint64_t seed, max_pixels;
 	int precise, no_cublas;
-	int verdict_only, json, csv, timings, quiet, verbose, exit_verdict, null, no_bos, decode, check;
+	int verdict_only, json, csv, timings, quiet, verbose, exit_verdict, null, no_bos, decode, check, sweep;
 	int version, help, man;
 };
 enum opt_type { T_FLAG, T_TEXT, T_CHOICE /* arg is the list: a|b */, T_INT, T_U64, T_REAL, T_BAND };

@@ -130,6 +130,11 @@ const struct option options[] = {
 	 .help = "bench: only rows whose name matches"},
 	{"seconds", 0, "X", T_REAL, V(seconds), 1e-3, 3600, C_BENCH, G_TOOLS,
 	 "bench: time for a row (default 1; kernels on a GPU: 0.3)"},
+	{"svg", 0, "FILE", T_TEXT, V(svg), .commands = C_BENCH, .group = G_TOOLS,
+	 .help = "bench kernels, bench model: also draw the rows there as a roofline plot: speed over operations per byte, "
+		 "under what reading and arithmetic allow"},
+	{"sweep", 0, NULL, T_FLAG, V(sweep), .commands = C_BENCH, .group = G_TOOLS,
+	 .help = "bench kernels: each row with 1 thread, 2 and so on up to --threads"},
 	{"rel", 0, "X", T_REAL, V(rel), 0, 1e9, C_DIFF, G_TOOLS,
 	 "diff: the relative L2 distance still accepted (default 1e-4)"},
 

@@ -1,11 +1,12 @@
 /* The measurements run and print what they promise, and the known answers of the selftest hold. Times are not judged.
  */
 #include "test.h"
-#include "../bench/bench.h"
+#include "../bench/plot.h"
+#include "../bench/stage.h"
 #include "../kernels/cpu/cpu.h"
-#include "../kernels/cpu/peak.h"
 
 #include <cjson/cJSON.h>
+#include <unistd.h>
 
 /* All that `run` writes, NUL-terminated; the caller frees. NULL and *err on failure. */
 static char *output_of(int (*run)(const struct fr_bench_opts *, FILE *, struct fr_error *),
@@ -190,6 +191,216 @@ static void check_model(void)
 	free(text);
 }
 
+/* ---- the plot ---- */
+
+/* Is it one element with well-formed markup: tags that close in order, quoted attributes, known entities? Where it is
+ * not, *at says. */
+static int is_xml(const char *s, const char **at)
+{
+	char open[32][16];
+	int depth = 0, elements = 0;
+
+	for (*at = s; **at; ++*at) {
+		const char *p = *at;
+		size_t n = 0;
+		int close;
+
+		if (*p == '&' && strncmp(p, "&amp;", 5) && strncmp(p, "&lt;", 4) && strncmp(p, "&gt;", 4) &&
+		    strncmp(p, "&quot;", 6) && strncmp(p, "&#39;", 5))
+			return 0;
+		if (*p == '>' || (*p == '"' && depth == 0))
+			return 0;
+		if (*p != '<')
+			continue;
+		close = p[1] == '/';
+		for (p += 1 + close; p[n] >= 'a' && p[n] <= 'z'; n++)
+			continue;
+		if (n == 0 || n > 15)
+			return 0;
+		if (close) {
+			if (depth-- == 0 || strncmp(open[depth], p, n) || open[depth][n] || p[n] != '>')
+				return 0;
+			*at = p + n;
+			continue;
+		}
+		if ((depth == 0 && elements++) || depth == 32)
+			return 0;
+		snprintf(open[depth++], 16, "%.*s", (int)n, p);
+		for (p += n; *p && *p != '>' && *p != '/'; p++)
+			if (*p == '"' && (p[-1] != '=' || !(p = strchr(p + 1, '"'))))
+				return 0;
+		depth -= *p == '/';
+		*at = *p == '/' ? p + 1 : p;
+		if (**at != '>')
+			return 0;
+	}
+	return depth == 0 && elements == 1;
+}
+
+/* Numbers of points are the short texts in the middle of their place, inside the frame. */
+static int overlapping(const char *svg, char *what, size_t size)
+{
+	struct {
+		double x, y, w;
+		char text[8];
+	} at[FR_PLOT_POINTS];
+	int n = 0;
+
+	for (const char *p = svg; (p = strstr(p, "<text x=")) && n < FR_PLOT_POINTS; p++) {
+		char class[16];
+		if (sscanf(p, "<text x=\"%lf\" y=\"%lf\" class=\"%15[^\"]\">%7[0-9]", &at[n].x, &at[n].y, class,
+			   at[n].text) != 4 ||
+		    strcmp(class, "mid") != 0)
+			continue;
+		at[n].w = 6.0 * (double)strlen(at[n].text);
+		for (int i = 0; i < n; i++)
+			if (fabs(at[i].x - at[n].x) < (at[i].w + at[n].w) / 2 && fabs(at[i].y - at[n].y) < 8) {
+				snprintf(what, size, "numbers %s and %s", at[i].text, at[n].text);
+				return 1;
+			}
+		n++;
+	}
+	snprintf(what, size, "%d numbers", n);
+	return n != FR_PLOT_POINTS;
+}
+
+static char *svg_of(const struct fr_plot *p)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	fr_plot_print(p, f);
+	fclose(f);
+	return text;
+}
+
+/* As many points as there may be, in a few heaps. */
+static void check_plot(void)
+{
+	static struct fr_plot plot, none;
+	const char *at = "";
+	char what[64], *svg;
+
+	snprintf(plot.title, sizeof plot.title, "<a> & \"b\" 'c' \x01\xff\xc3\xa9");
+	snprintf(plot.note, sizeof plot.note, "]]> -- \xe2\x82");
+	plot.mark_name[FR_PLOT_DECODE] = "few & far";
+	fr_plot_roof(&plot, "float32", 2e11);
+	fr_plot_roof(&plot, "float32", 1e11);
+	fr_plot_roof(&plot, "bf16", 2.1e11);
+	fr_plot_read(&plot, 5e10);
+	for (int i = 0; i < FR_PLOT_POINTS + 4; i++) {
+		snprintf(what, sizeof what, "row<%d>", i);
+		fr_plot_add(&plot, i % FR_PLOT_MARKS, what, i % 3 ? 1e9 + i * 1e5 : 3e11, 1e9, 0.02 + i % 5 * 1e-4,
+			    0.5);
+	}
+	fr_plot_add(&plot, FR_PLOT_OTHER, "nothing", 0, 1, 1, 0);
+	CHECK("exact/bench/plot/points", plot.n == FR_PLOT_POINTS, "%d points", plot.n);
+	CHECK("exact/bench/plot/roofs", plot.n_roofs == 2 && plot.roof[0].rate == 2e11, "%d roofs, the first %g",
+	      plot.n_roofs, plot.roof[0].rate);
+	svg = svg_of(&plot);
+	CHECK("exact/bench/plot/xml", svg && is_xml(svg, &at), "at: %.60s", at);
+	CHECK("exact/bench/plot/escaped",
+	      svg && strstr(svg, "&lt;a&gt; &amp; &quot;b&quot; &#39;c&#39; ?\?\xc3\xa9<") &&
+		      strstr(svg, "row&lt;95&gt;") && strstr(svg, "]]&gt; -- ?\?<"),
+	      "%.400s", svg ? svg : "nothing");
+	CHECK("exact/bench/plot/apart", svg && !overlapping(svg, what, sizeof what), "%s", what);
+	free(svg);
+	svg = svg_of(&none);
+	CHECK("exact/bench/plot/empty", svg && is_xml(svg, &at) && !strstr(svg, "nan") && !strstr(svg, "inf"), "%s",
+	      svg ? svg : "nothing");
+	free(svg);
+}
+
+static void check_plot_file(void)
+{
+	char dir[] = "/tmp/bench-XXXXXX", path[64], none[96];
+	struct fr_bench_opts opts = {
+		.isa = "cpu-ref", .json = 1, .seconds = 0.001, .filter = "norm_*/m1_*", .svg = path};
+	struct fr_error err = {0};
+	const char *at = "";
+	struct fr_plot *p;
+	const uint8_t *bytes;
+	size_t size = 0;
+	char *text;
+
+	if (!mkdtemp(dir)) {
+		test_fail("exact/bench/plot/file", "no folder in /tmp");
+		return;
+	}
+	snprintf(path, sizeof path, "%s/a.svg", dir);
+	free(output_of(fr_bench_kernels, &opts, &err));
+	if (fr_map_open(path, &bytes, &size, &err))
+		bytes = NULL;
+	text = bytes ? strndup((const char *)bytes, size) : NULL;
+	CHECK("exact/bench/plot/file", text && is_xml(text, &at) && strstr(text, ">norm_rms/m1_k4096<"), "%s: %.60s",
+	      err.text, at);
+	free(text);
+	if (bytes)
+		fr_map_close(bytes, size);
+	unlink(path);
+	CHECK("exact/bench/plot/kept",
+	      fr_plot_new(path, &p, &err) == 0 && fr_plot_end(p, 0, &err) == 0 && rmdir(dir) == 0, "%s", err.text);
+	snprintf(none, sizeof none, "%s/no/b.svg", dir);
+	CHECK("exact/bench/plot/nowhere", fr_plot_new(none, &p, &err) == -1 && err.code == FR_E_IO && !p, "code %d: %s",
+	      (int)err.code, err.text);
+}
+
+/* ---- whole runs ---- */
+
+static void check_process(void)
+{
+	char *echo[] = {"/bin/sh", "-c", "cat; test -z \"$FR_RUN_JSON\" && echo bare", NULL};
+	char *fails[] = {"/bin/sh", "-c", "exit 3", NULL}, *dies[] = {"/bin/sh", "-c", "kill -9 $$", NULL};
+	char *absent[] = {"/nowhere/at/all", NULL};
+	struct fr_process_run run;
+	struct fr_error err = {0};
+	int rc;
+
+	setenv("FR_RUN_JSON", "1", 1);
+	rc = fr_process_run(echo, "some bytes\n", 11, &run, &err);
+	CHECK("exact/bench/process/runs", rc == 0 && strcmp(run.text, "some bytes\nbare\n") == 0 && run.ms > 0,
+	      "%d: %s: %s", rc, err.text, rc ? "" : run.text);
+	CHECK("exact/bench/process/memory", rc == 0 && run.memory.most > 0 && run.memory.most < (size_t)1 << 30,
+	      "%zu bytes", run.memory.most);
+	if (rc == 0)
+		free(run.text);
+	rc = fr_process_run(fails, "", 0, &run, &err);
+	CHECK("exact/bench/process/status", rc == -1 && strstr(err.text, "exit status 3"), "%d: %s", rc, err.text);
+	rc = fr_process_run(dies, "", 0, &run, &err);
+	CHECK("exact/bench/process/signal", rc == -1 && strstr(err.text, "signal 9"), "%d: %s", rc, err.text);
+	rc = fr_process_run(absent, "", 0, &run, &err);
+	CHECK("exact/bench/process/absent", rc == -1 && strstr(err.text, "/nowhere/at/all"), "%d: %s", rc, err.text);
+}
+
+static int stop_at_once(void)
+{
+	return 1;
+}
+
+/* What is at work ends, and what has been measured stays. */
+static void check_stopped(void)
+{
+	struct fr_bench_opts opts = {.isa = "cpu-ref",
+				     .backend = "cpu",
+				     .json = 1,
+				     .seconds = 60,
+				     .stopped = stop_at_once,
+				     .model = {.path = "demo"}};
+	struct fr_error err = {0};
+	char *text = output_of(fr_bench_model, &opts, &err);
+
+	CHECK("exact/bench/stopped/model", text && strstr(text, "\"machine\"") && !strstr(text, "\"ms\""), "%s: %s",
+	      err.text, text ? text : "no text");
+	free(text);
+	text = output_of(fr_bench_kernels, &opts, &err);
+	CHECK("exact/bench/stopped/kernels", text && !*text, "%s: %s", err.text, text ? text : "no text");
+	free(text);
+	text = output_of(fr_bench_peak, &opts, &err);
+	CHECK("exact/bench/stopped/peak", text && !*text, "%s: %s", err.text, text ? text : "no text");
+	free(text);
+}
+
 int main(void)
 {
 	struct fr_error err = {0};
@@ -198,6 +409,10 @@ int main(void)
 	check_peak_and_kernels();
 	check_loops();
 	check_model();
+	check_plot();
+	check_plot_file();
+	check_process();
+	check_stopped();
 	text = output_of(run_selftest, NULL, &err);
 	CHECK("exact/selftest", text && strstr(text, "\nok ") && !strstr(text, "FAIL"), "%s\n%s", err.text,
 	      text ? text : "");

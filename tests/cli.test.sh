@@ -36,6 +36,9 @@ says usage/tokenize-two-texts 2 "one TEXT expected" tokenize demo a b
 says usage/diff-one 2 "two dumps expected" diff a
 says usage/dump-no-output 2 "-o OUT.safetensors" dump -m demo "$one"
 says usage/bench 2 "peak, kernels or model expected" bench x
+says usage/bench-plot 2 "kernels and model have" bench peak --svg none.svg
+says usage/bench-sweep 2 "rows for --sweep" bench model -m demo --sweep
+says usage/bench-svg 3 "cannot be written" bench model -m demo --svg no/such/a.svg
 says usage/selftest 2 "takes no arguments" selftest x
 says usage/help-of-nothing 2 "no command 'nothing'" help nothing
 says usage/speculate 2 "--speculate: '16' is not auto, off or a whole number from 1 to 15" -m demo --speculate 16 "$one"
@@ -548,6 +551,23 @@ got=$(bash -c '. ./comp; COMP_WORDS=(fr-run --kv ""); COMP_CWORD=2; _fr_run; ech
 is completion/choice "f16 f32" "$got"
 got=$(bash -c '. ./comp; COMP_WORDS=(fr-run tokenize --no); COMP_CWORD=2; _fr_run; echo "${COMPREPLY[*]}"')
 is completion/of-a-command --no-bos "$got"
+
+# ---- measuring: whole runs, the plot, an interruption ----
+code bench/model 0 bench model -m demo --json --seconds 0.001 --batch 1 --max-tokens 9 --filter '[de]*[t9]' --svg plot.svg "$one"
+has bench/whole-verdict '"what":"end_verdict"' out
+has bench/whole-text '"tokens":9,"ms":' out
+has bench/cached '"what":"cached","share":1' out
+has bench/memory '"name":"memory/end_text"' out
+has bench/plot '>decode/b1_kv159<' plot.svg
+is bench/plot-alone plot.svg "$(echo plot.svg*)"
+$free "$run" bench kernels --json --seconds 100 --filter 'norm_*' --svg no.svg >out 2>err &
+pid=$!
+sleep 1
+kill -INT $pid
+wait $pid
+is bench/interrupted/code 130 $?
+is bench/interrupted/row 1 "$(wc -l <out | tr -d ' ')"
+is bench/interrupted/no-plot "no.svg*" "$(echo no.svg*)"
 
 # ---- the library: the example, and an installed tree ----
 p=$("$run" -m demo -q --json "$one" | sed 's/.*"p_fake":\([^,]*\),.*/\1/')

@@ -9,6 +9,12 @@
 #define TILE_ROUNDS 16000
 #define READ_JOB ((size_t)1 << 20)
 
+const char *const fr_peak_names[FR_PEAKS] = {[FR_PEAK_FMA] = "float32",
+					     [FR_PEAK_BF16] = "bf16",
+					     [FR_PEAK_INT8] = "int8",
+					     [FR_PEAK_BF16_TILES] = "bf16 tiles",
+					     [FR_PEAK_INT8_TILES] = "int8 tiles"};
+
 static const struct level {
 	const char *isa;
 	uint64_t (*read)(const void *p, size_t n);

@@ -13,6 +13,7 @@ enum fr_peak {
 	FR_PEAK_INT8_TILES, /* AMX: tdpbssd */
 	FR_PEAKS
 };
+extern const char *const fr_peak_names[FR_PEAKS]; /* "float32", "bf16", "int8", "bf16 tiles", "int8 tiles" */
 
 /* One burst on all threads of a cpu device (a few milliseconds): multiply-adds on registers alone, counted as two
  * operations each; returns operations per second, 0 where the device's level has no such way. */
