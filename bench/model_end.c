@@ -99,7 +99,7 @@ static void command_line(const struct fr_bench_opts *o, int tokens, struct args 
 static int written_in(const char *line)
 {
 	cJSON *o = cJSON_Parse(line);
-	const cJSON *n = cJSON_GetObjectItem(o, "generated");
+	const cJSON *n = cJSON_GetObjectItem(cJSON_GetObjectItem(o, "tokens"), "generated");
 	const int written = cJSON_IsNumber(n) ? n->valueint : 0;
 
 	cJSON_Delete(o);
