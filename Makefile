@@ -63,7 +63,7 @@ export B
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz bench test-asan test-gpu bench-gpu test-valgrind checks fuzzers check-cuda cuda-resources
+.PHONY: all test clean always demo install uninstall oracle deps deps-dev fuzz bench test-asan test-gpu bench-gpu bench-peers test-valgrind checks fuzzers check-cuda cuda-resources
 
 all: fr-run libfr-run.a
 
@@ -219,6 +219,11 @@ bench: all
 # Measures a GPU: bench/gpu.sh. PART=kernels, model or peers takes one part, each below nine minutes.
 bench-gpu: all
 	PYTHON=$(PYTHON) bench/gpu.sh $(PART)
+
+# fr-run beside transformers and llama.cpp on this CPU, the same weights: bench/peers/cpu.py, with PEERS="its options".
+# bench/peers/setup.sh DIR makes the environment, then PYTHON=DIR/venv/bin/python.
+bench-peers: all
+	$(PYTHON) bench/peers/cpu.py $(PEERS)
 
 test-asan:
 	+$(MAKE) B=build/asan OPT="-O1 -g -fno-omit-frame-pointer" checks \
