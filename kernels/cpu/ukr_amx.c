@@ -172,28 +172,25 @@ INLINE void take_terms(const int T, enum fr_dtype dtype, int n, const void *row,
 	}
 }
 
+/* Term by term: both terms of 16 rows at once have no room in registers. */
 INLINE void pack_x(const int T, int rows, int k, const float *x, size_t ldx, uint16_t *dst)
 {
-	for (int i = 0; i < k; i += FR_TILE_DEPTH, dst += T * 2 * FR_TILE_ITEMS)
-		for (int half = 0; half < 2; half++) {
-			__m512i v[2][16];
+	for (int i = 0; i < k; i += FR_TILE_DEPTH)
+		UNROLL for (int t = 0; t < T; t++) for (int half = 0; half < 2; half++, dst += FR_TILE_ITEMS)
+		{
+			__m512i v[16];
 
 			UNROLL for (int r = 0; r < 16; r++)
 			{
 				__m512i term[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 
 				if (half * 16 + r < rows)
-					take_terms(T, FR_F32, k - i, x + (size_t)(half * 16 + r) * ldx, (size_t)i,
+					take_terms(t + 1, FR_F32, k - i, x + (size_t)(half * 16 + r) * ldx, (size_t)i,
 						   term);
-				UNROLL for (int t = 0; t < T; t++) v[t][r] = term[t];
+				v[r] = term[t];
 			}
-			UNROLL for (int t = 0; t < T; t++)
-			{
-				uint16_t *tile = dst + (t * 2 + half) * FR_TILE_ITEMS;
-
-				transpose16(v[t]);
-				UNROLL for (int r = 0; r < 16; r++) _mm512_storeu_si512(tile + 32 * r, v[t][r]);
-			}
+			transpose16(v);
+			UNROLL for (int r = 0; r < 16; r++) _mm512_storeu_si512(dst + 32 * r, v[r]);
 		}
 }
 
