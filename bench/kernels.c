@@ -57,6 +57,7 @@ static const struct fr_check_case rows[] = {
 	FR_CASE_MATRIX(GLU, DECODE, BF16, 16, 11008, 4096, 0, NONE),
 	/* attention */
 	FR_CASE_DENSE(577, 577, 16, 64, 0),
+	FR_CASE_DENSE_BF16(577, 577, 16, 64, 0),
 	FR_CASE_CACHED(ATTN, PREFILL, F16, 588, 1, 588, 32, 32, 128),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 588, 32, 32, 128),
 	FR_CASE_CACHED(ATTN, DECODE, F16, 1, 1, 1100, 32, 32, 128),
@@ -137,7 +138,8 @@ struct result {
 
 static int is_product(const struct fr_check_case *c)
 {
-	return c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH;
+	return c->op == FR_CHECK_LINEAR || c->op == FR_CHECK_GLU || c->op == FR_CHECK_PATCH ||
+	       (c->op == FR_CHECK_ATTN && c->with & FR_DENSE && c->dtype == FR_BF16);
 }
 
 static void measure(struct bench *b, const struct copies *set, struct result *r)

@@ -136,6 +136,7 @@ static void layer(const struct pass *p, int i)
 						    .k = b->k,
 						    .v = b->v,
 						    .kv_rows = p->rows,
+						    .weights = l->q.w.dtype,
 						    .phase = FR_PREFILL});
 	add(p, b->a, &l->o, l->ls1, "layer.%d.attn_out", i);
 	norm(p, b->x, l->ln2_w, l->ln2_b, b->h);

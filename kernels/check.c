@@ -101,7 +101,8 @@ char *fr_check_name(const struct fr_check_case *c, char *buf, size_t size)
 	case FR_CHECK_ROPE:
 	case FR_CHECK_ATTN:
 		if (c->with & FR_DENSE)
-			append(buf, size, "_dense/m%d_kv%d_h%d_hd%d", c->m, c->kv_len, c->heads, c->head_dim);
+			append(buf, size, "_dense%s/m%d_kv%d_h%d_hd%d", c->dtype == FR_BF16 ? "_bf16" : "", c->m,
+			       c->kv_len, c->heads, c->head_dim);
 		else
 			append(buf, size, "_%s_%s/m%d_seqs%d_kv%d_h%d_kvh%d_hd%d",
 			       c->phase == FR_DECODE ? "decode" : "prefill", fr_dtypes[c->dtype].name, c->m, c->seqs,

@@ -35,7 +35,7 @@ enum {
 };
 struct fr_check_case {
 	enum fr_check_op op;
-	enum fr_dtype dtype; /* of the weights, or of the KV cache */
+	enum fr_dtype dtype; /* of the weights (dense attn: those around it), or of the KV cache */
 	enum fr_phase phase;
 	int m, n, k;   /* rows, outputs, inputs. norm: m rows of k; embed: m rows of k, vocabulary n; patch: n outputs;
 			  pick: m rows of n, top-k k; attn_map: m of n rows; map_bias: rows and columns n, k channels
@@ -78,6 +78,12 @@ struct fr_check_case {
 #define FR_CASE_DENSE(m_, kv_len_, heads_, head_dim_, with_)                                                           \
 	{                                                                                                              \
 		.op = FR_CHECK_ATTN, .dtype = FR_F32, .m = m_, .kv_len = kv_len_, .heads = heads_,                     \
+		.head_dim = head_dim_, .with = FR_DENSE | (with_)                                                      \
+	}
+/* Dense attention among products of bf16 weights. */
+#define FR_CASE_DENSE_BF16(m_, kv_len_, heads_, head_dim_, with_)                                                      \
+	{                                                                                                              \
+		.op = FR_CHECK_ATTN, .dtype = FR_BF16, .m = m_, .kv_len = kv_len_, .heads = heads_,                    \
 		.head_dim = head_dim_, .with = FR_DENSE | (with_)                                                      \
 	}
 

@@ -206,6 +206,7 @@ static void call_attn(const struct fr_check_run *run)
 		.v = run->at[FR_SLOT_V],
 		.kv_rows = dense ? c->kv_len : 0,
 		.bias = run->at[FR_SLOT_BIAS],
+		.weights = dense ? c->dtype : FR_F32,
 		.phase = c->phase,
 	};
 	run->dev->ops->attn(run->dev, &a);

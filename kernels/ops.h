@@ -17,6 +17,7 @@
  *                subnormal after rounding. That is vdpbf16ps as it was measured on an AMD Zen 4, bit by bit;
  *                kernels/pairs.h spells it out, and ref computes it as "ref-avx512bf16" and "ref-avx512bf16-precise".
  *                A gated product of which one matrix is not bf16 uses seq for both.
+ *                Attention over dense keys goes in pairs too: fr_attn.
  *   pair lanes(x, w)  the same for FR_DECODE instead of lane, at the level amx too: 16 accumulators from +0; the pair
  *                (k, k+1) goes to lane k / 2 mod 16 as above, in order of k; then for h = 8, 4, 2, 1: lane[i] +=
  *                lane[i + h] for i < h, plain additions of which nothing is flushed; the result is lane[0]. A gated
@@ -149,7 +150,12 @@ struct fr_rope {
  *   s_j = dot(q, k_j) * scale (+ bias[h, r, j]);  m' = max(m, max_j s_j);  a = exp(m - m');  p_j = exp(s_j - m');
  *   l = fma(l, a, lanesum(p));  o[d] = o[d] * a, then for j in order o[d] = fma(p_j, v_j[d], o[d]);  m = m'
  * lanesum counts j from the chunk's start. y[d] = o[d] / l. dot is seq over d in FR_PREFILL and for dense keys, lane
- * in FR_DECODE. head_dim is a multiple of 8, at most 320. */
+ * in FR_DECODE. head_dim is a multiple of 8, at most 320.
+ *
+ * Dense, q, k and v being products of bf16 weights, where such products take x in one term (levels avx512bf16 and amx,
+ * not precise), with b(x) = bf16(x): dot is pairs(q, b(k_j)), and o goes on as pairs do, o[d] * a for its start and for
+ * each two keys j, j + 1 of the chunk in order o[d] = fma(b(p_j+1), b(v_j+1[d]), o[d]), then o[d] = fma(b(p_j),
+ * b(v_j[d]), o[d]), 0 beyond an odd end, subnormals zeros. l sums p itself. */
 struct fr_attn {
 	const float *q;             /* [items, rows, heads * head_dim] */
 	float *y;                   /* [items, rows, heads * head_dim] */
@@ -162,6 +168,7 @@ struct fr_attn {
 	const float *k, *v;         /* dense: [items, kv_rows, heads * head_dim] */
 	int kv_rows;
 	const float *bias;          /* [items, heads, rows, kv_rows] or NULL (dense only) */
+	enum fr_dtype weights;      /* dense: what q, k and v are products of */
 	enum fr_phase phase;
 };
 #define FR_ATTN_CHUNK 256

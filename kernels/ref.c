@@ -277,23 +277,64 @@ static void load_key(const struct fr_attn *a, int values, int r, int h, int j, f
 	}
 }
 
+/* o [head_dim] += p v over keys from..from+n of row r and head h, in order. */
+static void add_values(const struct fr_attn *a, int r, int h, int from, int n, const float *p, float *o)
+{
+	float v[MAX_HEAD_DIM];
+
+	for (int j = 0; j < n; j++) {
+		load_key(a, 1, r, h, from + j, v);
+		for (int d = 0; d < a->head_dim; d++)
+			o[d] = fmaf(p[j], v[d], o[d]);
+	}
+}
+
+/* The same in pairs of keys. */
+static void add_value_pairs(const struct fr_attn *a, int r, int h, int from, int n, const float *p, float *o)
+{
+	float v[2][MAX_HEAD_DIM];
+
+	for (int d = 0; d < a->head_dim; d++)
+		o[d] = fr_flush(o[d]);
+	for (int j = 0; j < n; j += 2) {
+		const int two = j + 1 < n;
+
+		load_key(a, 1, r, h, from + j, v[0]);
+		load_key(a, 1, r, h, from + j + (two ? 1 : 0), v[1]);
+		for (int d = 0; d < a->head_dim; d++)
+			o[d] = fr_pair_add(o[d], fr_pair_term(p[j]), two ? fr_pair_term(p[j + 1]) : 0,
+					   fr_pair_term(v[0][d]), two ? fr_pair_term(v[1][d]) : 0);
+	}
+}
+
+/* q k for key j. */
+static float score(const struct fr_attn *a, int pairs, const float *q, int r, int h, int j)
+{
+	float k[MAX_HEAD_DIM];
+
+	load_key(a, 0, r, h, j, k);
+	if (!pairs)
+		return phase_dot(a->kv ? a->phase : FR_PREFILL, q, k, a->head_dim);
+	for (int d = 0; d < a->head_dim; d++)
+		k[d] = fr_pair_term(k[d]);
+	return fr_pair_dot(q, k, a->head_dim, 1);
+}
+
 /* One row of one head: a pass over the chunks of keys with a running maximum. */
-static void attend(const struct fr_attn *a, int r, int h)
+static void attend(const struct fr_attn *a, int pairs, int r, int h)
 {
 	size_t at = ((size_t)r * (size_t)a->heads + (size_t)h) * (size_t)a->head_dim;
 	const float *q = a->q + at;
 	const float *bias = a->bias ? a->bias + ((size_t)h * (size_t)a->rows + (size_t)r) * (size_t)a->kv_rows : NULL;
-	enum fr_phase phase = a->kv ? a->phase : FR_PREFILL;
 	int keys = a->kv ? a->row[r].pos + 1 : a->kv_rows;
-	float m = -INFINITY, l = 0, o[MAX_HEAD_DIM] = {0}, x[MAX_HEAD_DIM], p[FR_ATTN_CHUNK];
+	float m = -INFINITY, l = 0, o[MAX_HEAD_DIM] = {0}, p[FR_ATTN_CHUNK];
 
 	for (int from = 0; from < keys; from += FR_ATTN_CHUNK) {
 		int n = keys - from < FR_ATTN_CHUNK ? keys - from : FR_ATTN_CHUNK;
 		float top = m, fade;
 
 		for (int j = 0; j < n; j++) {
-			load_key(a, 0, r, h, from + j, x);
-			p[j] = phase_dot(phase, q, x, a->head_dim) * a->scale;
+			p[j] = score(a, pairs, q, r, h, from + j) * a->scale;
 			if (bias)
 				p[j] = p[j] + bias[from + j];
 			top = p[j] > top ? p[j] : top;
@@ -304,11 +345,7 @@ static void attend(const struct fr_attn *a, int r, int h)
 		l = fmaf(l, fade, fr_lane_sum(p, n));
 		for (int d = 0; d < a->head_dim; d++)
 			o[d] = o[d] * fade;
-		for (int j = 0; j < n; j++) {
-			load_key(a, 1, r, h, from + j, x);
-			for (int d = 0; d < a->head_dim; d++)
-				o[d] = fmaf(p[j], x[d], o[d]);
-		}
+		(pairs ? add_value_pairs : add_values)(a, r, h, from, n, p, o);
 		m = top;
 	}
 	for (int d = 0; d < a->head_dim; d++)
@@ -317,13 +354,15 @@ static void attend(const struct fr_attn *a, int r, int h)
 
 static void ref_attn(struct fr_dev *dev, const struct fr_attn *a)
 {
-	struct fr_attn one = fr_round_attn(&((struct fr_ref *)dev)->rounds, a);
+	struct fr_rounds *rounds = &((struct fr_ref *)dev)->rounds;
+	const int pairs = fr_rounds_pair_attn(rounds, a);
+	struct fr_attn one = fr_round_attn(rounds, a);
 
 	assert(a->head_dim % 8 == 0 && a->head_dim <= MAX_HEAD_DIM && (!a->kv || a->items <= 1));
 	for (int i = 0; i < (a->items ? a->items : 1); i++, one = fr_attn_next(&one))
 		for (int r = 0; r < a->rows; r++)
 			for (int h = 0; h < a->heads; h++)
-				attend(&one, r, h);
+				attend(&one, pairs, r, h);
 }
 
 static int ref_sync(struct fr_dev *dev, struct fr_error *err)

@@ -23,6 +23,11 @@ const float *fr_round_product(struct fr_rounds *r, const float *x, size_t *strid
 			      enum fr_dtype weights, enum fr_phase phase);
 /* The pixels [n] of a patch embedding. */
 const float *fr_round_pixels(struct fr_rounds *r, const float *x, size_t n, enum fr_dtype weights);
+/* Whether dense attention is made in pairs (ops.h). */
+static inline int fr_rounds_pair_attn(const struct fr_rounds *r, const struct fr_attn *a)
+{
+	return r->pairs == 1 && !a->kv && a->weights == FR_BF16;
+}
 /* a with q, and dense k and v, as the device multiplies them. */
 struct fr_attn fr_round_attn(struct fr_rounds *r, const struct fr_attn *a);
 

@@ -11,7 +11,10 @@
  * On matrix units (a cache in f16 or dense keys, FR_PREFILL, not precise) q, and dense k and v, are rounded to f16, the
  * exponential is 2^x by the hardware (ex2.approx: 2 ulp, 4u) of an argument that is rounded 3 times, of s and of max
  * each; a tile of at least 16 keys is a chunk; p_j itself enters the second product as f16: 2^-11 of it, and 2^-25 of
- * the largest at least. */
+ * the largest at least.
+ *
+ * In pairs (dense keys among products of bf16 weights, x in one term) q, k and v are rounded to bf16 and p enters the
+ * second product as bf16: 2^-9 of it. All else is the contract's. */
 #ifndef FR_TEST_KERNEL_BOUNDS_ATTN_H
 #define FR_TEST_KERNEL_BOUNDS_ATTN_H
 
@@ -19,6 +22,7 @@
 
 #define EX2_ERR (4 * U)
 #define TILE 16
+#define PAIR_REL 0x1p-9
 #define P_REL 0x1p-11
 #define P_ABS 0x1p-25
 
@@ -26,7 +30,7 @@
 struct head {
 	const struct fr_check_case *c;
 	const struct party *p;
-	int matrix, keys, chunks;
+	int matrix, pairs, keys, chunks;
 	float *q, *k, *v;	/* [hd], [keys, hd] twice */
 	const float *bias;	/* [keys] or NULL */
 	double *w, *rel, *walk; /* [keys]: p_j, and its relative error as a bound and as a walk */
@@ -36,6 +40,18 @@ struct head {
 static inline int by_matrix_units(const struct fr_check_case *c, const struct party *p)
 {
 	return p->rounds && !p->precise && (c->with & FR_DENSE || (c->phase == FR_PREFILL && c->dtype == FR_F16));
+}
+
+static inline int by_pairs(const struct fr_check_case *c, const struct party *p)
+{
+	return p->pairs == 1 && c->with & FR_DENSE && c->dtype == FR_BF16;
+}
+
+/* n values as they enter a product. */
+static inline void enter(const struct head *a, float *x, size_t n)
+{
+	if (a->matrix || a->pairs)
+		fr_round_terms(x, x, n, a->matrix ? FR_F16 : FR_BF16, 1, 1);
 }
 
 /* The keys or values of row r and head h as [keys, head_dim] float32. */
@@ -52,8 +68,7 @@ static inline void gather(const struct fr_check_run *run, int values, int r, int
 			memcpy(to,
 			       slot(run, values ? FR_SLOT_V : FR_SLOT_K) + (key * (size_t)c->heads + (size_t)h) * hd,
 			       hd * sizeof *to);
-			if (a->matrix)
-				fr_round_terms(to, to, hd, FR_F16, 1, 1);
+			enter(a, to, hd);
 		} else {
 			size_t at = cache_index(ck, ck->row[r].seq, h / (c->heads / c->kv_heads), (int)j);
 
@@ -65,6 +80,8 @@ static inline void gather(const struct fr_check_run *run, int values, int r, int
 
 static inline struct sums score_sums(const struct head *a)
 {
+	if (a->pairs)
+		return pair_sums(a->c->head_dim, 1, FR_PREFILL);
 	if (a->p->free_sums)
 		return a->matrix ? matrix_sums(a->c->head_dim, 1) : free_sums(a->c->head_dim);
 	return contract_sums(a->c->head_dim, a->c->with & FR_DENSE ? FR_PREFILL : a->c->phase);
@@ -104,7 +121,13 @@ static inline struct est weighted(const struct head *a, int d)
 {
 	struct sums how = a->p->free_sums ? a->matrix ? matrix_sums(a->keys, 1) : free_sums(a->keys)
 					  : contract_sums(a->keys, FR_PREFILL);
-	double depth = how.depth * U + gamma_n(a->chunks), p_rel = a->matrix ? P_REL : 0, p_abs = a->matrix ? P_ABS : 0;
+	if (a->pairs)
+		how = pair_sums(a->keys, 1, FR_PREFILL);
+	double depth = how.depth * U + gamma_n(a->chunks),
+	       p_rel = a->matrix  ? P_REL
+		       : a->pairs ? PAIR_REL
+				  : 0,
+	       p_abs = a->matrix ? P_ABS : 0;
 	double sum_e = gamma_n(a->p->free_sums ? a->keys + a->chunks + 16 : a->chunks + lane_depth(FR_ATTN_CHUNK));
 	double sum_s = 0, terms = 0, walk = 0;
 	struct est y = {0, 0, 0};
@@ -137,8 +160,7 @@ static inline void check_head(const struct fr_check_run *run, struct head *a, in
 	if (a->matrix)
 		a->chunks = (a->keys + TILE - 1) / TILE;
 	memcpy(a->q, slot(run, FR_SLOT_X) + (size_t)i * (size_t)hd, (size_t)hd * sizeof *a->q);
-	if (a->matrix)
-		fr_round_terms(a->q, a->q, (size_t)hd, FR_F16, 1, 1);
+	enter(a, a->q, (size_t)hd);
 	a->bias = NULL;
 	if (c->with & FR_WITH_BIAS) /* [images, heads, m, kv_len] */
 		a->bias = slot(run, FR_SLOT_BIAS) +
@@ -162,7 +184,7 @@ static inline void check_attn(const struct fr_check_run *run, const struct party
 	const struct fr_check_case *c = &run->check->c;
 	size_t keys = (size_t)(c->kv_len + c->m), hd = (size_t)c->head_dim;
 	int all = (c->images ? c->images : 1) * c->m * c->heads;
-	struct head a = {.c = c, .p = p, .matrix = by_matrix_units(c, p)};
+	struct head a = {.c = c, .p = p, .matrix = by_matrix_units(c, p), .pairs = by_pairs(c, p)};
 	float *f = malloc((2 * keys + 1) * hd * sizeof *f);
 	double *w = malloc(3 * keys * sizeof *w);
 

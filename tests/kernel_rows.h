@@ -86,6 +86,14 @@ static const struct fr_check_case fixed_rows[] = {
 	FR_CASE_DENSE(5, 257, 3, 96, BIAS),
 	FR_CASE_DENSE(13, 600, 2, 64, BIAS),
 	FR_CASE_DENSE(9, 513, 2, 8, 0),
+	FR_CASE_DENSE_BF16(577, 577, 2, 64, 0),
+	FR_CASE_DENSE_BF16(33, 300, 1, 320, BIAS),
+	FR_CASE_DENSE_BF16(65, 65, 3, 80, 0),
+	FR_CASE_DENSE_BF16(1, 1, 2, 64, 0),
+	FR_CASE_DENSE_BF16(5, 255, 3, 72, 0),
+	FR_CASE_DENSE_BF16(5, 256, 3, 128, BIAS),
+	FR_CASE_DENSE_BF16(13, 513, 2, 8, 0),
+	FR_CASE_DENSE_BF16(800, 3, 1, 16, BIAS),
 	FR_CASE_CACHED(ATTN, PREFILL, F16, 300, 1, 300, 4, 4, 128),
 	FR_CASE_CACHED(ATTN, PREFILL, F16, 588, 1, 588, 1, 1, 128),
 	FR_CASE_CACHED(ATTN, PREFILL, F32, 100, 3, 300, 4, 2, 64),
@@ -194,6 +202,7 @@ static int kernel_rows(struct fr_check_case rows[MAX_ROWS])
 		rows[n++] = (struct fr_check_case)FR_CASE_CACHED(ATTN, DECODE, F16, 2, 2, 70, 4, 2, hd);
 		rows[n++] = (struct fr_check_case)FR_CASE_CACHED(ROPE, DECODE, F16, 2, 2, 70, 4, 2, hd);
 		rows[n++] = (struct fr_check_case)FR_CASE_DENSE(5, 70, 2, hd, 0);
+		rows[n++] = (struct fr_check_case)FR_CASE_DENSE_BF16(5, 69, 2, hd, 0);
 	}
 	return n;
 }

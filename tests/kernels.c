@@ -118,6 +118,8 @@ static void check_level(const struct fr_check *ck, struct fr_dev *const dev[THRE
 /* How a level that multiplies so makes the products of a row: pairs are for bf16 weights alone. */
 static int how_of(const struct fr_check_case *c, int how)
 {
+	if (c->op == FR_CHECK_ATTN && c->with & FR_DENSE)
+		return c->dtype == FR_BF16 ? how : 0;
 	if (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)
 		return 0;
 	return c->dtype == FR_BF16 || c->with & FR_MIXED || (how >= 3 && c->phase == FR_PREFILL) ? how : 0;

@@ -50,6 +50,9 @@ static int wanted(const struct fr_check_case *c, const struct party *party, cons
 
 	if (c->with & FR_MIXED && !tiles && (party->pairs || party->rounds))
 		return 0;
+	if (party->pairs && c->op == FR_CHECK_ATTN)
+		return c->with & FR_DENSE && c->dtype == FR_BF16 &&
+		       fnmatch(pattern, fr_check_name(c, name, sizeof name), 0) == 0;
 	if (party->pairs && ((c->dtype != FR_BF16 && !tiles) ||
 			     (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)))
 		return 0;

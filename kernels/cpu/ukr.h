@@ -80,10 +80,11 @@ struct fr_ukr {
 	int nc; /* columns of a job, a multiple of nr */
 	/* The same of bf16 weights in pairs (ops.h), x in one term or two, on panels of 32-bit words with the block
 	 * sizes above. k counts words of b, each the elements 2i (low half) and 2i + 1 of one column, zero beyond an
-	 * odd end; a has as many words as terms for each. NULL in a level without. pack_pairs: as pack, k elements.
-	 * pack_terms: a row of k floats into its words, rounded. */
+	 * odd end; a has as many words as terms for each. NULL in a level without. pack_pairs: as pack, k elements;
+	 * pack_pairs_f32 rounds them first. pack_rows_pairs: as pack_rows of float32, rounded, words of rows 2i and
+	 * 2i + 1. pack_terms: a row of k floats into its words, rounded; one term may go where x is. */
 	fr_gemm_fn *gemm_pairs[2];
-	fr_pack_fn *pack_pairs;
+	fr_pack_fn *pack_pairs, *pack_pairs_f32, *pack_rows_pairs;
 	void (*pack_terms[2])(int k, const float *x, float *dst);
 	struct fr_tiles tiles;		  /* all NULL in a level without; else they take the place of the pairs above */
 	fr_pack_fn *pack[FR_DTYPES];	  /* weights and keys: transposing */

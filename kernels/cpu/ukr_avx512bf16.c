@@ -106,20 +106,26 @@ PAIRS_ALL(2)
 
 /* ---- panels ---------------------------------------------------------------------------------------------------- */
 
+/* Elements i.. of p, 32 or the first n, as sixteen pairs; float32 rounded. */
+INLINE __m512i pairs32(const enum fr_dtype dtype, int n, const void *p, size_t i)
+{
+	if (dtype == FR_F32)
+		return round32(load16(FR_F32, lanes16(n), p, i), load16(FR_F32, lanes16(n - 16), p, i + 16));
+	return _mm512_maskz_loadu_epi16(n < 32 ? (1u << n) - 1 : 0xffffffffu, (const uint16_t *)p + i);
+}
+
 /* A cache line of sixteen rows at a time, whole, so that it does not matter if lines of so many rows push each other
  * out of L1. */
-static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
+INLINE void pack_columns(const enum fr_dtype dtype, int n, int k, const void *w, size_t ldw, float *b)
 {
 	for (int first = 0; first < NR; first += 16)
 		for (int i = 0; i < k; i += 32) {
-			const uint16_t *at = (const uint16_t *)w + (size_t)first * ldw + (size_t)i;
-			__mmask32 some = k - i < 32 ? (1u << (k - i)) - 1 : 0xffffffffu;
 			int words = k - i < 32 ? (k - i + 1) / 2 : 16;
 			__m512i v[16];
 
 			UNROLL for (int r = 0; r < 16; r++)
 			{
-				v[r] = first + r < n ? _mm512_maskz_loadu_epi16(some, at + (size_t)r * ldw)
+				v[r] = first + r < n ? pairs32(dtype, k - i, w, (size_t)(first + r) * ldw + (size_t)i)
 						     : _mm512_setzero_si512();
 			}
 			transpose16(v);
@@ -128,6 +134,32 @@ static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
 				if (p < words)
 					_mm512_storeu_si512(b + (i / 2 + p) * NR + first, v[p]);
 			}
+		}
+}
+
+static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
+{
+	pack_columns(FR_BF16, n, k, w, ldw, b);
+}
+
+static void pack_pairs_f32(int n, int k, const void *w, size_t ldw, float *b)
+{
+	pack_columns(FR_F32, n, k, w, ldw, b);
+}
+
+static void pack_rows_pairs(int n, int k, const void *w, size_t ldw, float *b)
+{
+	const __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512i mix = _mm512_or_si512(at, _mm512_slli_epi32(_mm512_add_epi32(at, _mm512_set1_epi32(16)), 16));
+
+	for (int i = 0; i < k; i += 2, b += NR)
+		for (int j = 0; j < NR; j += 16) {
+			const __mmask16 m = lanes16(n - j);
+			size_t first = (size_t)i * ldw + (size_t)j;
+			__m512 one = load16(FR_F32, m, w, first);
+			__m512 two = load16(FR_F32, i + 1 < k ? m : 0, w, first + ldw);
+
+			_mm512_storeu_si512(b + j, _mm512_permutexvar_epi16(mix, round32(one, two)));
 		}
 }
 
@@ -166,6 +198,8 @@ void fr_ukr_avx512bf16(struct fr_ukr *u)
 	u->gemm_pairs[0] = pairs_1;
 	u->gemm_pairs[1] = pairs_2;
 	u->pack_pairs = pack_pairs;
+	u->pack_pairs_f32 = pack_pairs_f32;
+	u->pack_rows_pairs = pack_rows_pairs;
 	u->pack_terms[0] = pack_terms_1;
 	u->pack_terms[1] = pack_terms_2;
 	fr_ukr_avx512bf16_gemv(u);

@@ -34,7 +34,7 @@ static void multiply_pairs(int terms, int m, int n, int k, const float *a, size_
 {
 	for (int i = 0; i < m; i++)
 		for (int j = 0; j < n; j++) {
-			float acc = more ? c[(size_t)i * ldc + (size_t)j] : 0.0f;
+			float acc = more ? fr_flush(c[(size_t)i * ldc + (size_t)j]) : 0.0f;
 
 			for (int p = 0; p < k * terms; p++) {
 				float x = a[(size_t)i * lda + (size_t)p], w = b[p / terms * NR + j];
@@ -71,6 +71,31 @@ static void pack_pairs(int n, int k, const void *w, size_t ldw, float *b)
 			const uint16_t *at = (const uint16_t *)w + (size_t)j * ldw + (size_t)i;
 
 			b[i / 2 * NR + j] = j < n ? pair_word(at[0], i + 1 < k ? at[1] : 0) : 0.0f;
+		}
+}
+
+static float pair_rounded(float low, float high)
+{
+	return pair_word(fr_f32_bf16(fr_pair_term(low)), fr_f32_bf16(fr_pair_term(high)));
+}
+
+static void pack_pairs_f32(int n, int k, const void *w, size_t ldw, float *b)
+{
+	for (int i = 0; i < k; i += 2)
+		for (int j = 0; j < NR; j++) {
+			const float *at = (const float *)w + (size_t)j * ldw + (size_t)i;
+
+			b[i / 2 * NR + j] = j < n ? pair_rounded(at[0], i + 1 < k ? at[1] : 0) : 0.0f;
+		}
+}
+
+static void pack_rows_pairs(int n, int k, const void *w, size_t ldw, float *b)
+{
+	for (int i = 0; i < k; i += 2)
+		for (int j = 0; j < NR; j++) {
+			const float *at = (const float *)w + (size_t)i * ldw + (size_t)j;
+
+			b[i / 2 * NR + j] = j < n ? pair_rounded(at[0], i + 1 < k ? at[ldw] : 0) : 0.0f;
 		}
 }
 
@@ -385,6 +410,8 @@ void fr_ukr_ref_pairs(struct fr_ukr *u)
 	u->gemm_pairs[0] = pairs_1;
 	u->gemm_pairs[1] = pairs_2;
 	u->pack_pairs = pack_pairs;
+	u->pack_pairs_f32 = pack_pairs_f32;
+	u->pack_rows_pairs = pack_rows_pairs;
 	u->pack_terms[0] = pack_terms_1;
 	u->pack_terms[1] = pack_terms_2;
 	u->gemv_pack_pairs[0] = u->gemv_pack_pairs[1] = gemv_pack;
