@@ -92,14 +92,14 @@ const struct option options[] = {
 	 "the bus (default: all); results do not depend on it"},
 	{"precise", 0, NULL, T_FLAG, V(precise), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MACHINE,
 	 .help = "where activations are rounded to 16 bits before matrix products (cuda; the CPU's levels avx512bf16 and "
-		 "amx with bf16 weights), take them in twice 16 bits; the CPU's other levels take float32 in any case"},
+		 "amx), take them in twice 16 bits; the CPU's other levels take float32 in any case"},
 	{"no-cublas", 0, NULL, T_FLAG, V(no_cublas), .commands = C_SESSION | C_INFO | C_BENCH, .group = G_MACHINE,
 	 .help = "cuda: fr-run's own matrix products everywhere, none of NVIDIA's cuBLASLt"},
 	{"isa", 0, "ref|avx2|avx512|avx512bf16|amx", T_CHOICE, V(isa), .commands = C_SESSION | C_INFO | C_BENCH,
 	 .group = G_MACHINE,
 	 .help = "the CPU's instruction set; one that is not there ends with exit 3 (default: the best there is). ref, avx2 "
 		 "and avx512 give the same bits, on every machine; avx512bf16 and amx are faster and round activations to "
-		 "bf16 before products with bf16 weights, which moves P(fake) a little"},
+		 "bf16 before products with bf16 weights (amx: with all), which moves P(fake) a little"},
 	{"threads", 't', "N", T_INT, V(threads), 1, 4096, C_SESSION | C_BENCH, G_MACHINE,
 	 "worker threads (default: the CPUs this process may use); results do not depend on it"},
 	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,

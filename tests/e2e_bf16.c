@@ -12,6 +12,7 @@
  * exact/   The bits of the level and of the plain instance with its roundings are equal; where nothing is rounded both
  *          are those of ref: in pairs without bf16 weights. */
 #include "e2e.h"
+#include "tile_host/tile_host.h"
 
 #define PRECISE_LIMIT (1 + 41 / 6.3)
 #define TERM_LIMIT (27700 / 6.3)
@@ -130,6 +131,7 @@ static void run_case(const char *name)
 /* usage: e2e_bf16 [CASE] */
 int main(int argc, char **argv)
 {
+	tile_host_install();
 	if (argc > 1)
 		run_case(argv[1]);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases && argc < 2; i++)

@@ -4,6 +4,7 @@
  * the names of the rows. */
 #include "test.h"
 #include "kernel_rows.h"
+#include "tile_host/tile_host.h"
 
 #include <fnmatch.h>
 #include <signal.h>
@@ -198,6 +199,7 @@ int main(int argc, char **argv)
 			return test_done();
 		}
 	}
+	tile_host_install();
 	open_levels(dev);
 	for (int i = 0; i < n; i++)
 		if (argc < 2 || fnmatch(argv[1], fr_check_name(&rows[i], name, sizeof name), 0) == 0)

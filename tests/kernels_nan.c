@@ -1,6 +1,7 @@
 /* A broken model is seen: on every level a NaN that goes into an operation comes out wherever the arithmetic carries
  * it, and nowhere else. Selects that compare (relu, maxima) and tables of special values (log) could swallow one. */
 #include "test.h"
+#include "tile_host/tile_host.h"
 #include "../kernels/check.h"
 
 #include <math.h>
@@ -78,9 +79,10 @@ static void check_probe(struct fr_dev *dev, const struct probe *p, const char *n
 
 int main(void)
 {
-	static const char *const levels[] = {"ref", "cpu-ref", "avx2", "avx512", "avx512bf16"};
+	static const char *const levels[] = {"ref", "cpu-ref", "avx2", "avx512", "avx512bf16", "amx"};
 	char name[96];
 
+	tile_host_install();
 	for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
 		struct fr_dev_opts opts = {.backend = "cpu", .isa = levels[l], .threads = 1};
 		struct fr_dev *dev;

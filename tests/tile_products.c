@@ -4,6 +4,7 @@
 #include "../kernels/cpu/cpu.h"
 #include "../kernels/tiles.h"
 #include "test.h"
+#include "tile_host/tile_host.h"
 
 #define SUMS 60 /* calls for each pair of types and terms */
 #define MOST_K 200
@@ -223,8 +224,10 @@ static void check_operands(const struct fr_ukr *amx, const struct fr_ukr *plain)
 int main(void)
 {
 	struct fr_ukr plain, amx;
-	int found = (int)fr_level_found();
+	int found;
 
+	tile_host_install();
+	found = (int)fr_level_found();
 	check_known();
 	fr_ukr_ref(&plain);
 	amx = plain;

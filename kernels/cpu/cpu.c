@@ -12,9 +12,6 @@
 
 const char *const fr_level_names[FR_LEVELS] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-/* The best level that has micro-kernels in this version. */
-#define TOP FR_LEVEL_AVX512BF16
-
 #define XCR0_YMM 0x6u	   /* SSE and AVX state */
 #define XCR0_ZMM 0xe6u	   /* and opmask, upper halves, upper 16 */
 #define XCR0_TILE 0x600e6u /* and tile configuration and data */
@@ -90,7 +87,7 @@ void fr_levels_here(struct fr_levels *out)
 	int refused = 0;
 
 	read_words(&w);
-	if (TOP == FR_LEVEL_AMX && !fr_tiles_in_software && level_with(&w, w.xcr0) == FR_LEVEL_AMX &&
+	if (!fr_tiles_in_software && level_with(&w, w.xcr0) == FR_LEVEL_AMX &&
 	    syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
 		refused = errno;
 	if (fr_tiles_in_software) {
@@ -122,11 +119,10 @@ static const char *level_list(enum fr_level top, char *buf, size_t size)
 
 int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level *out, struct fr_error *err)
 {
-	enum fr_level usable = here->found < TOP ? here->found : TOP;
 	char all[64], list[64];
 	int want = 0;
 
-	*out = usable;
+	*out = here->found;
 	if (!isa)
 		return 0;
 	*out = FR_LEVEL_REF;
@@ -134,15 +130,12 @@ int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level
 		return 0;
 	while (want < FR_LEVELS && strcmp(isa, fr_level_names[want]))
 		want++;
-	level_list(usable, list, sizeof list);
+	level_list(here->found, list, sizeof list);
 	if (want == FR_LEVELS)
 		return fr_fail(err, FR_E_USAGE, "unknown instruction set \"%s\", expected one of %s", isa,
 			       level_list(FR_LEVEL_AMX, all, sizeof all));
 	if (want > (int)here->has)
 		return fr_fail(err, FR_E_DEVICE, "this CPU has no %s, it has %s", isa, list);
-	if (want > (int)TOP)
-		return fr_fail(err, FR_E_DEVICE,
-			       "this CPU has %s, but this version has no kernels for it yet; it has %s", isa, list);
 	if (want > (int)here->found)
 		return fr_fail(err, FR_E_DEVICE, "this CPU has %s, but %s; what can be used is %s", isa, here->why,
 			       list);
@@ -152,11 +145,9 @@ int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level
 
 void fr_level_lowered(const struct fr_levels *here, char *buf, size_t size)
 {
-	enum fr_level has_kernels = here->has < TOP ? here->has : TOP;
-
 	buf[0] = 0;
-	if (here->found < has_kernels)
-		snprintf(buf, size, "this CPU has %s, but %s: %s is used", fr_level_names[has_kernels], here->why,
+	if (here->found < here->has)
+		snprintf(buf, size, "this CPU has %s, but %s: %s is used", fr_level_names[here->has], here->why,
 			 fr_level_names[here->found]);
 }
 

@@ -26,7 +26,7 @@ void fr_levels_of(const struct fr_cpu_words *words, int refused, struct fr_level
 /* This machine; asks its kernel for tiles where the processor has them. */
 void fr_levels_here(struct fr_levels *out);
 enum fr_level fr_level_found(void); /* fr_levels_here's found */
-/* The level to use here: isa NULL means the best with micro-kernels. "cpu-ref" is these drivers over the ref
+/* The level to use here: isa NULL means the best. "cpu-ref" is these drivers over the ref
  * micro-kernels (tests compare it with kernels/ref.c). */
 int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level *out, struct fr_error *err);
 /* Into buf one sentence when the operating system keeps the best level from being used, else "". */
