@@ -1,6 +1,7 @@
 /* The measurements run and print what they promise, and the known answers of the selftest hold. Times are not judged.
  */
 #include "test.h"
+#include "tile_host/tile_host.h"
 #include "../bench/plot.h"
 #include "../bench/stage.h"
 #include "../kernels/cpu/cpu.h"
@@ -110,6 +111,35 @@ static void check_loops(void)
 		CHECK(name, ops == 1000 * loops[i].per_round, "%g operations in 1000 rounds, expected %g each", ops,
 		      loops[i].per_round);
 	}
+}
+
+/* The loops of the tile unit, by the real one or in software: they end with all sums there and the tiles given back. */
+static void check_tile_loops(void)
+{
+	const double product = 2.0 * 16 * 16; /* a tile's sums */
+	const long rounds = 3, products = 4 * rounds;
+	const int software = tile_host_install();
+	long before;
+	double bf16, int8;
+
+	if (software < 0) {
+		test_skip("exact/bench/loop/amx", "this CPU does not have the level below");
+		return;
+	}
+	before = tile_host_mine()->executed;
+	bf16 = fr_peak_bf16_amx(rounds);
+	int8 = fr_peak_int8_amx(rounds);
+	CHECK("exact/bench/loop/bf16_amx", bf16 == (double)products * product * 32, "%g operations in %ld products",
+	      bf16, products);
+	CHECK("exact/bench/loop/int8_amx", int8 == (double)products * product * 64, "%g operations in %ld products",
+	      int8, products);
+	CHECK("exact/bench/loop/amx_instructions",
+	      !software ||
+		      (tile_host_mine()->executed - before == 2 * (products + 14) && !tile_host_mine()->configured),
+	      "%ld tile instructions, expected twice %ld products and 14 around them; tiles %s",
+	      tile_host_mine()->executed - before, products, tile_host_mine()->configured ? "kept" : "given back");
+	if (software)
+		tile_host_remove();
 }
 
 /* ---- model ---- */
@@ -408,6 +438,7 @@ int main(void)
 
 	check_peak_and_kernels();
 	check_loops();
+	check_tile_loops();
 	check_model();
 	check_plot();
 	check_plot_file();
