@@ -119,12 +119,13 @@ static int follow(int fd, pid_t pid, struct fr_process_run *run)
 		return -1;
 	while (n > 0 || (n < 0 && errno == EINTR)) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int ready = poll(&p, 1, LOOK_MS);
+		int ready;
 
 		fr_process_memory(pid, &seen);
 		run->memory.most = more(run->memory.most, seen.most);
 		run->memory.anonymous = more(run->memory.anonymous, seen.anonymous);
 		run->memory.mapped = more(run->memory.mapped, seen.mapped);
+		ready = poll(&p, 1, LOOK_MS);
 		if (ready <= 0)
 			continue;
 		n = read(fd, buf, sizeof buf);

@@ -380,7 +380,7 @@ static void check_plot_file(void)
 
 static void check_process(void)
 {
-	char *echo[] = {"/bin/sh", "-c", "cat; test -z \"$FR_RUN_JSON\" && echo bare", NULL};
+	char *echo[] = {"/bin/sh", "-c", "cat; sleep 0.1; test -z \"$FR_RUN_JSON\" && echo bare", NULL};
 	char *fails[] = {"/bin/sh", "-c", "exit 3", NULL}, *dies[] = {"/bin/sh", "-c", "kill -9 $$", NULL};
 	char *absent[] = {"/nowhere/at/all", NULL};
 	struct fr_process_run run;
