@@ -206,7 +206,7 @@ test: all $(TESTS) $(SHIM_RUN) $(SHIM_PROGRAM) $(FUZZ:%=$B/tests/fuzz/%) $B/test
 # What one build folder can check on its own: the test programs, the fuzz corpora and the command line.
 checks: $(TESTS) $(SHIM_RUN) $(FUZZ:%=$B/tests/fuzz/%) $B/tests/example $B/fr-run
 	PROGRAM=$B/fr-run tests/run.sh $(TESTS) $(SHIM_RUN) tests/fuzz.test.sh tests/cli.test.sh \
-		tests/cli_reasoned.test.sh tests/cli_parts.test.sh
+		tests/cli_reasoned.test.sh tests/cli_parts.test.sh tests/cli_prompts.test.sh
 
 # On a machine with a GPU: tests/gpu.sh says what. PARTS="rows e2e sanitizer" takes some of it.
 test-gpu: all $B/tests/cuda_kernels $B/tests/cuda_map $B/tests/cuda_lora $B/tests/cuda_e2e $B/tests/cuda_speculate

@@ -192,10 +192,11 @@ static int projector_once(struct fr_stages *b, double *ms, struct fr_error *err)
 
 static int prefill_once(struct fr_stages *b, double *ms, struct fr_error *err)
 {
-	static const int seq[FR_BENCH_TOGETHER] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-	const struct fr_prefill p = {
-		.seq = seq, .n = b->stage.batch, .to = b->stage.rows, .n_logits = 1 + b->model->n_opening};
+	struct fr_part part[FR_BENCH_TOGETHER];
+	const struct fr_prefill p = {.part = part, .n = b->stage.batch, .n_logits = 1 + b->model->n_opening};
 
+	for (int i = 0; i < p.n; i++)
+		part[i] = (struct fr_part){.seq = i, .source = i, .image = i, .to = b->stage.rows};
 	FR_TRY(fr_session_prefill(b->s, &p, err));
 	*ms = b->s->ms_text;
 	return 0;
@@ -263,7 +264,7 @@ static int bench_verdicts(struct fr_bench_model *m, int batch, struct fr_error *
 	struct fr_stage *st = &b->stage;
 
 	FR_TRY(bench_pictures(m, batch, err));
-	FR_TRY(fr_bench_prefill(m, batch, b->s->n_prompt + b->model->n_opening, err));
+	FR_TRY(fr_bench_prefill(m, batch, b->s->question->n + b->model->n_opening, err));
 	if (!fr_stage_begin(b, "verdict", "b%d", batch))
 		return 0;
 	st->batch = batch;

@@ -90,7 +90,8 @@ static int open_long(struct fr_bench_model *m, int batch, int rows, struct fr_er
 
 	if (!text)
 		return -1;
-	o.prompt = text;
+	o.prompts = (const char *const[]){text};
+	o.n_prompts = 1;
 	o.verdict_only = 0;
 	o.max_tokens = CYCLE;
 	m->filled = 0;
@@ -127,7 +128,8 @@ static void copy_sequences(struct fr_session *s)
 static int fill(struct fr_bench_model *m, int rows, struct fr_error *err)
 {
 	struct fr_session *s = m->b.s;
-	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .to = rows, .n_logits = 1};
+	const struct fr_part part = {.to = rows};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 
 	if (m->filled >= rows)
 		return 0;
@@ -215,7 +217,7 @@ static int bench_lengths(struct fr_bench_model *m, int rows, struct fr_error *er
 
 static int rows_of(const struct fr_bench_model *m)
 {
-	return m->b.s->n_prompt + m->b.model->n_opening;
+	return m->b.s->question->n + m->b.model->n_opening;
 }
 
 /* Numbers of sequences above `from`, up to `most`: the most that have room, at the longest of the positions above that

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 struct counts {
-	size_t images, fake, real, inconclusive, unparsed, unscored, failed, differ, forced;
+	size_t images, results, fake, real, inconclusive, unparsed, unscored, failed, differ, forced;
 };
 /* A path that waits for its result: results come in the order of the images, but some later. */
 struct waiting {
@@ -49,7 +49,7 @@ static double now(void)
 
 static void show_progress(struct run *r, int urgent, const char *path, const char *what)
 {
-	const size_t total = inputs_total(r->in), done = r->n.images;
+	const size_t total = inputs_total(r->in), done = r->first ? r->first->index : r->n.images;
 	const double seconds = now() - r->start;
 	char of[32] = "", left[48] = "";
 
@@ -132,8 +132,9 @@ static void text(void *user, size_t index, const char *utf8, size_t len)
 
 static void count(struct counts *n, const struct fr_result *r)
 {
-	n->images++;
-	n->failed += r->error.code != FR_OK;
+	n->images += r->prompt == 0;
+	n->results++;
+	n->failed += r->error.code != FR_OK && r->prompt == 0;
 	n->fake += r->verdict == FR_FAKE;
 	n->real += r->verdict == FR_REAL;
 	n->inconclusive += r->verdict == FR_INCONCLUSIVE;
@@ -144,7 +145,8 @@ static void count(struct counts *n, const struct fr_result *r)
 	n->forced += r->opening && strcmp(r->opening, "forced") == 0;
 }
 
-/* The path of the map of the first image that waits, or NULL. One that cannot be written ends the run. */
+/* The path of the map of the first image that waits, or NULL; it is made for the first prompt's result. One that cannot
+ * be written ends the run. */
 static const char *write_map(struct run *r, const struct fr_result *res)
 {
 	const struct fr_model *m = r->facts.model;
@@ -155,6 +157,8 @@ static const char *write_map(struct run *r, const struct fr_result *res)
 
 	if (!r->maps.dir || !w || res->error.code != FR_OK || !res->heat || r->map_failed)
 		return NULL;
+	if (res->prompt > 0)
+		return buf_text(&r->map);
 	progress_clear();
 	if (fr_heatmap(m, (const uint8_t *)w->bytes.at, w->bytes.n, r->opts.max_pixels, res->heat, res->heat_side, &png,
 		       &size, &err))
@@ -182,7 +186,7 @@ static void result(void *user, const struct fr_result *res)
 		progress_clear();
 		output_write(&r->out, r->line.at, r->line.n);
 	}
-	if (r->first)
+	if (r->first && res->prompt == fr_session_prompts(r->facts.session) - 1)
 		drop_first(r);
 	if (r->first)
 		show_progress(r, 1, r->first->path, "looking");
@@ -242,13 +246,16 @@ static void say_end(const struct run *r)
 {
 	const struct counts *n = &r->n;
 	const size_t skipped = inputs_skipped(r->in);
+	const int prompts = fr_session_prompts(r->facts.session);
 	struct buf b = {0};
 
 	progress_clear();
 	if (r->cli->v.quiet)
 		return;
-	buf_printf(&b, "%zu image%s in %.1f s: %zu fake, %zu real", n->images, n->images == 1 ? "" : "s",
-		   now() - r->start, n->fake, n->real);
+	buf_printf(&b, "%zu image%s", n->images, n->images == 1 ? "" : "s");
+	if (prompts > 1)
+		buf_printf(&b, ", %d prompts each,", prompts);
+	buf_printf(&b, " in %.1f s: %zu fake, %zu real", now() - r->start, n->fake, n->real);
 	if (n->inconclusive)
 		buf_printf(&b, ", %zu inconclusive", n->inconclusive);
 	if (n->unscored)
@@ -264,8 +271,8 @@ static void say_end(const struct run *r)
 	if (r->cli->v.verbose)
 		say_speculation(r);
 	if (n->forced)
-		say("opening forced in %zu of %zu images: the model would have begun its answer otherwise", n->forced,
-		    n->images);
+		say("opening forced in %zu of %zu %s: the model would have begun its answer otherwise", n->forced,
+		    n->results, prompts > 1 ? "answers" : "images");
 	if (skipped)
 		say("%zu other file%s in the folders: no image", skipped, skipped == 1 ? "" : "s");
 	buf_free(&b);
@@ -344,6 +351,7 @@ static int with_model(struct run *r, const struct fr_model *model)
 	if (r->cli->v.exit_verdict && fr_model_is_demo(model))
 		return complain(EXIT_USAGE,
 				"--exit-verdict: the demo model is no detector, so nothing may hang on its verdict");
+	r->opts.images = inputs_total(r->in);
 	r->facts = (struct run_facts){.model = model,
 				      .sampler = &r->opts.sampler,
 				      .calibration = r->opts.calibration.hash[0] ? r->opts.calibration.hash : NULL,

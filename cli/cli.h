@@ -20,8 +20,13 @@ enum {
 	C_ALL = 255,
 	C_SESSION = C_CHECK | C_DUMP
 };
+struct texts { /* of an option that may be repeated */
+	const char **at;
+	int n;
+};
 struct values {
-	const char *model, *prompt, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from, *map;
+	struct texts prompts;
+	const char *model, *chat, *rule, *backend, *isa, *calibration, *kv, *output, *color, *files_from, *map;
 	const char *tap, *pixels, *ids, *filter, *completion, *vision_tower, *dino, *base, *speculate, *draft_from, *svg;
 	int threads, batch, max_tokens /* -1: not given */, top_k, gpu_layers /* -1: not given */;
 	double temperature, top_p, threshold, band[2], rel, seconds;
@@ -30,7 +35,7 @@ struct values {
 	int verdict_only, json, csv, timings, quiet, verbose, exit_verdict, null, no_bos, decode, check, sweep;
 	int version, help, man;
 };
-enum opt_type { T_FLAG, T_TEXT, T_CHOICE /* arg is the list: a|b */, T_INT, T_U64, T_REAL, T_BAND };
+enum opt_type { T_FLAG, T_TEXT, T_TEXTS /* repeated */, T_CHOICE /* arg is the list: a|b */, T_INT, T_U64, T_REAL, T_BAND };
 enum opt_group { G_MODEL, G_QUESTION, G_VERDICT, G_INPUT, G_OUTPUT, G_MACHINE, G_TOOLS, G_GENERAL, G_HIDDEN, G_GROUPS };
 struct option {
 	const char *name;
@@ -71,6 +76,7 @@ struct cli {
 };
 /* Fills *c from the environment and the line. -1: the sentence has been printed, exit with EXIT_USAGE. */
 int options_parse(struct cli *c, int argc, char **argv);
+void options_free(struct cli *c);
 enum origin options_origin(const struct cli *c, const char *name);
 /* "FR_RUN_MAX_TOKENS" of "max-tokens" into buf. */
 const char *options_variable(const struct option *o, char *buf, size_t size);

@@ -117,6 +117,6 @@ int main(int argc, char **argv)
 		code = run_general(&c);
 	else
 		code = c.command->run(&c);
-	free(c.path);
+	options_free(&c);
 	return code;
 }

@@ -170,6 +170,17 @@ static int is_choice(const char *list, const char *text)
 	return 0;
 }
 
+static int add_text(struct texts *list, const char *text)
+{
+	const char **grown = realloc(list->at, ((size_t)list->n + 1) * sizeof *grown);
+
+	if (!grown)
+		return complain(-1, "no memory for %d texts", list->n + 1);
+	list->at = grown;
+	list->at[list->n++] = text;
+	return 0;
+}
+
 static int set(struct cli *c, const struct option *o, const char *what, const char *text, enum origin from)
 {
 	void *at = (char *)&c->v + o->at;
@@ -182,6 +193,8 @@ static int set(struct cli *c, const struct option *o, const char *what, const ch
 	case T_TEXT:
 		*(const char **)at = text;
 		return 0;
+	case T_TEXTS:
+		return add_text(at, text);
 	case T_CHOICE:
 		if (!is_choice(o->arg, text)) {
 			char expected[96];
@@ -336,4 +349,10 @@ int options_parse(struct cli *c, int argc, char **argv)
 	if (check_fit(c) || take_environment(c))
 		return -1;
 	return settle(c, "json", &c->v.json, "csv", &c->v.csv);
+}
+
+void options_free(struct cli *c)
+{
+	free(c->v.prompts.at);
+	free(c->path);
 }

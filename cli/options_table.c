@@ -30,8 +30,10 @@ const struct option options[] = {
 	 .help = "temperature and bias of P(fake), fitted for these weights; without it P(fake) is uncalibrated; of a "
 		 "model that reasons they apply to both scores"},
 
-	{"prompt", 0, "TEXT", T_TEXT, V(prompt), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
-	 .help = "the question; without <image> in it, \"<image>\\n\" goes in front (default: the model's own)"},
+	{"prompt", 0, "TEXT", T_TEXTS, V(prompts), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
+	 .help = "the question; without <image> in it, \"<image>\\n\" goes in front (default: the model's own). Given "
+		 "several times, each image is asked each: a result for every image and prompt, in that order, for which "
+		 "the image, and what the prompts begin with alike, are computed once"},
 	{"chat", 0, "raw|llava|llava_v1", T_CHOICE, V(chat), .commands = C_SESSION | C_INFO, .group = G_QUESTION,
 	 .help = "the form around the question: none; USER: ... ASSISTANT:; or that after a system text (default: the "
 		 "model's own)"},
@@ -103,8 +105,9 @@ const struct option options[] = {
 	{"threads", 't', "N", T_INT, V(threads), 1, 4096, C_SESSION | C_BENCH, G_MACHINE,
 	 "worker threads (default: the CPUs this process may use); results do not depend on it"},
 	{"batch", 0, "N", T_INT, V(batch), 1, 256, C_CHECK | C_INFO | C_BENCH, G_MACHINE,
-	 "images whose text is written together; results do not depend on it (default: 1 on the CPU; on a GPU 8, or as "
-	 "many as its memory has room for; bench model: the most texts, default 16)"},
+	 "texts that are written together, so that weights are read once for all of them; results do not depend on it "
+	 "(default: 8, but no more than there are images and prompts, nor than have room beside the weights; bench model: "
+	 "the most texts, default 16)"},
 	{"speculate", 0, "auto|off|N", T_TEXT, V(speculate), .commands = C_CHECK | C_INFO, .group = G_MACHINE,
 	 .help = "greedy text: tokens proposed ahead from what earlier texts went on with, and checked together, so that "
 		 "weights are read once for several; results do not depend on it. N proposes that many, 1 to 15, auto as "

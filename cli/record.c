@@ -227,9 +227,9 @@ static void put_text(struct writer *w, const struct fr_result *r)
 	close_object(w);
 }
 
-static void put_run(struct writer *w, const struct run_facts *run)
+static void put_run(struct writer *w, const struct run_facts *run, const struct fr_result *r)
 {
-	put_string(w, "prompt", fr_session_prompt(run->session));
+	put_string(w, "prompt", fr_session_prompt(run->session, r->prompt));
 	put_string(w, "chat", fr_session_chat(run->session));
 	put_string(w, "preprocess", fr_model_preprocess(run->model));
 	open_object(w, "sampler");
@@ -303,7 +303,7 @@ static void walk(struct writer *w, const struct run_facts *run, const char *path
 	put_string(w, "sha256", r->sha256);
 	put_score(w, r);
 	put_text(w, r);
-	put_run(w, run);
+	put_run(w, run, r);
 	put_string(w, "map", map);
 	put_remarks(w, r);
 	if (run->timings)

@@ -201,11 +201,28 @@ static void put_score(struct screen *s, const struct fr_result *r, size_t used)
 	buf_puts(&s->b, "\n");
 }
 
+__attribute__((format(printf, 3, 4))) static void remark(struct screen *s, enum paint p, const char *format, ...)
+{
+	char text[1280];
+	struct buf wrapped = {0};
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof text, format, ap);
+	va_end(ap);
+	buf_add_wrapped(&wrapped, text, INDENT, INDENT, s->columns);
+	screen_pad(s, 0, INDENT);
+	screen_paint(s, p, buf_text(&wrapped));
+	buf_puts(&s->b, "\n");
+	buf_free(&wrapped);
+}
+
 static void open_result(struct screen *s, const char *path, const struct fr_result *r)
 {
 	close_open(s);
 	s->open = 1;
 	s->index = r->index;
+	s->prompt = r->prompt;
 	s->reasons = r->has_direct && !s->o.cli->v.verdict_only;
 	s->shown = s->column = s->blanks = s->word.n = s->tag_n = 0;
 	if (s->results && !s->o.cli->v.verdict_only)
@@ -217,6 +234,8 @@ static void open_result(struct screen *s, const char *path, const struct fr_resu
 		put_path(s, path);
 		put_score(s, r, head_columns(s, path));
 	}
+	if (s->o.cli->v.prompts.n > 1)
+		remark(s, DIM, "asked: %s", s->o.cli->v.prompts.at[r->prompt]);
 	if (s->live)
 		flush(s);
 }
@@ -236,22 +255,6 @@ void screen_stream(struct screen *s, const char *text, size_t n)
 	screen_put_text(s, text, n);
 	if (s->live)
 		flush(s);
-}
-
-__attribute__((format(printf, 3, 4))) static void remark(struct screen *s, enum paint p, const char *format, ...)
-{
-	char text[1280];
-	struct buf wrapped = {0};
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, sizeof text, format, ap);
-	va_end(ap);
-	buf_add_wrapped(&wrapped, text, INDENT, INDENT, s->columns);
-	screen_pad(s, 0, INDENT);
-	screen_paint(s, p, buf_text(&wrapped));
-	buf_puts(&s->b, "\n");
-	buf_free(&wrapped);
 }
 
 int screen_disagrees(enum fr_verdict verdict, enum fr_verdict text)
@@ -300,11 +303,13 @@ static void put_error(struct screen *s, const char *path, const struct fr_error 
 
 void screen_result(struct screen *s, const char *path, const struct fr_result *r, const char *map)
 {
+	if (r->error.code != FR_OK && r->prompt > 0)
+		return; /* said once of an image */
 	if (r->error.code != FR_OK) {
 		close_open(s);
 		put_error(s, path, &r->error);
 	} else {
-		if (!s->open || s->index != r->index)
+		if (!s->open || s->index != r->index || s->prompt != r->prompt)
 			open_result(s, path, r);
 		if (r->text && r->text_len > s->shown)
 			screen_put_text(s, r->text + s->shown, r->text_len - s->shown);

@@ -22,7 +22,8 @@ struct screen {
 	struct buf b;	       /* not yet written */
 	int open;	       /* a result has begun */
 	int reasons;	       /* its text has tags, and its verdict comes after */
-	size_t index, shown;   /* which, and how many bytes of its text are here */
+	size_t index, shown;   /* of which image, and how many bytes of its text are here */
+	int prompt;	       /* and of which prompt */
 	struct buf word;       /* the word that is growing */
 	size_t column, blanks; /* in the text's line; blanks before the word */
 	char tag[16];	       /* what may become a tag, held back */

@@ -6,6 +6,20 @@
 
 #define MAX_ROWS 500 /* a longer run has its lines above, and --csv */
 
+/* What a row is called: several prompts have a row each. */
+static char *named(const struct screen *s, const char *path, int prompt)
+{
+	struct buf b = {0};
+	char *name;
+
+	buf_puts(&b, path);
+	if (s->o.cli->v.prompts.n > 1)
+		buf_printf(&b, ", prompt %d", prompt + 1);
+	name = copy_text(buf_text(&b));
+	buf_free(&b);
+	return name;
+}
+
 void screen_keep_row(struct screen *s, const char *path, const struct fr_result *r)
 {
 	struct row *grown;
@@ -16,7 +30,7 @@ void screen_keep_row(struct screen *s, const char *path, const struct fr_result 
 	if (!grown)
 		exit(complain(EXIT_CANNOT, "no memory for a table of %zu rows", s->n_rows));
 	s->row = grown;
-	s->row[s->n_rows++] = (struct row){.path = copy_text(path),
+	s->row[s->n_rows++] = (struct row){.path = named(s, path, r->prompt),
 					   .verdict = r->verdict,
 					   .failed = r->error.code != FR_OK,
 					   .has_p = r->has_score,

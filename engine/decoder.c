@@ -190,7 +190,7 @@ void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct 
 {
 	const struct fr_text *t = &net->text;
 	const struct pass p = {.t = t, .dev = dev, .b = b, .c = c};
-	const size_t dim = (size_t)t->d->dim, share = (size_t)(c->rows / c->shares), logits = (size_t)c->n_logits;
+	const size_t dim = (size_t)t->d->dim, logits = (size_t)c->n_logits;
 
 	dev->ops->embed(
 		dev,
@@ -206,6 +206,6 @@ void fr_text_forward(const struct fr_net *net, struct fr_dev *dev, const struct 
 		tap(&p, "norm", 0, b->h, t->d->dim);
 	}
 	for (size_t i = 0; i < (size_t)c->shares; i++)
-		norm(&p, b->x + ((i + 1) * share - logits) * dim, t->norm, b->h + i * logits * dim, c->n_logits);
+		norm(&p, b->x + ((size_t)c->end[i] - logits) * dim, t->norm, b->h + i * logits * dim, c->n_logits);
 	linear(&p, b->h, &t->lm_head, NULL, b->logits, c->shares * c->n_logits);
 }

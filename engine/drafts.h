@@ -15,7 +15,7 @@
 
 struct fr_session;
 
-/* Rows that a step of the session may have: its batch, and more with proposed tokens. s->o, s->dev and s->n_prompt are
+/* Rows that a step of the session may have: its batch, and more with proposed tokens. s->o and s->dev are
  * there. */
 int fr_drafts_rows(const struct fr_session *s);
 /* What o.draft_from holds, learned: s->drafts, NULL where nothing is to be proposed. */

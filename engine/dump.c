@@ -114,7 +114,7 @@ static void add_all(struct dump *d)
 {
 	const struct fr_model_desc *m = &d->s->model->desc;
 	const struct fr_text_desc *t = &m->text;
-	const int64_t side = m->image.crop, n = d->s->n_prompt;
+	const int64_t side = m->image.crop, n = d->s->question->n;
 
 	add1(d, STAGE_IMAGE, FR_I32, "input_ids", n);
 	if (!d->o->pixels_file)
@@ -194,7 +194,7 @@ static int dump_image(struct dump *d)
 	struct fr_session *s = d->s;
 	struct fr_picture *pic = fr_intake_at(s->intake, 0);
 
-	FR_TRY(write_if_next(d, "input_ids", s->prompt_ids));
+	FR_TRY(write_if_next(d, "input_ids", s->question->ids));
 	if (d->o->pixels_file) {
 		FR_TRY(load_pixels(d, pic->pixels));
 		return write_if_next(d, "pixels", pic->pixels);
@@ -209,7 +209,8 @@ static int dump_image(struct dump *d)
 /* Positions from .. to-1 into sequence 0; the last one's logits come to d->logits. */
 static int prefill(struct dump *d, int from, int to)
 {
-	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .from = from, .to = to, .n_logits = 1};
+	const struct fr_part part = {.from = from, .to = to};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 
 	FR_TRY(fr_session_prefill(d->s, &p, d->err));
 	return fr_session_logits(d->s, 0, 1, d->logits, d->err);
@@ -228,7 +229,7 @@ static int dump_steps(struct dump *d)
 	for (int k = 0; k < steps && rc == 0; k++) {
 		if (k > 0) {
 			s->ids[0] = ids[k - 1];
-			s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + k - 1};
+			s->row[0] = (struct fr_row){.seq = 0, .pos = s->question->n + k - 1};
 			rc = fr_session_step(s, 1, d->err) || fr_session_logits(s, 0, 1, d->logits, d->err) ? -1 : 0;
 		}
 		if (rc == 0 && fr_all_finite(d->logits, (size_t)vocab))
@@ -256,16 +257,16 @@ static int run_stages(struct dump *d)
 	FR_TRY(fr_session_see(s, &pic, 1, d->err));
 	if (d->stages < 1u << STAGE_DECODER)
 		return 0;
-	FR_TRY(prefill(d, 0, s->n_prompt));
+	FR_TRY(prefill(d, 0, s->question->n));
 	s->tap->failed |= d->failed;
 	if (fr_all_finite(d->logits, (size_t)m->desc.text.vocab))
-		return fr_explain_numbers(s, pic, "the image", d->err);
+		return fr_explain_numbers(s, pic, 0, "the image", d->err);
 	FR_TRY(write_if_next(d, "logits", d->logits));
 	s->tap = NULL;
 	if (d->stages & 1u << STAGE_STEPS)
 		FR_TRY(dump_steps(d));
 	if (d->stages & 1u << STAGE_VERDICT) {
-		FR_TRY(prefill(d, s->n_prompt, s->n_prompt + m->n_opening));
+		FR_TRY(prefill(d, s->question->n, s->question->n + m->n_opening));
 		FR_TRY(write_if_next(d, "verdict.logits", s->labels[0]));
 	}
 	return 0;
@@ -282,7 +283,7 @@ static char *describe(const struct fr_session *s)
 	cJSON_AddStringToObject(o, "isa", fr_session_isa(s));
 	cJSON_AddStringToObject(o, "kv", fr_session_kv(s));
 	cJSON_AddStringToObject(o, "activations", fr_session_activations(s));
-	cJSON_AddStringToObject(o, "prompt", s->prompt);
+	cJSON_AddStringToObject(o, "prompt", s->question->text);
 	cJSON_AddStringToObject(o, "chat", s->chat);
 	text = cJSON_PrintUnformatted(o);
 	cJSON_Delete(o);
@@ -321,13 +322,15 @@ int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *o
 	const size_t vocab = (size_t)s->model->desc.text.vocab;
 	int rc;
 
+	if (s->n_questions > 1)
+		return fr_fail(err, FR_E_USAGE, "a dump is of one prompt, the session has %d", s->n_questions);
 	/* the last step's token is not fed any more */
-	if (opts->max_tokens < 0 || opts->max_tokens > s->kv.max_pos - s->n_prompt + 1)
+	if (opts->max_tokens < 0 || opts->max_tokens > s->kv.max_pos - s->question->n + 1)
 		return fr_fail(
 			err, FR_E_USAGE,
 			"%d greedy steps after a prompt of %d positions do not fit: the session has %d positions, the "
 			"model %d",
-			opts->max_tokens, s->n_prompt, s->kv.max_pos, s->model->desc.text.max_pos);
+			opts->max_tokens, s->question->n, s->kv.max_pos, s->model->desc.text.max_pos);
 	d.logits = malloc(vocab * sizeof *d.logits);
 	add_all(&d);
 	if (!d.logits)

@@ -104,7 +104,9 @@ struct fr_session_opts {
 	const char *backend;    /* "auto", "cpu", "cuda"; NULL: auto */
 	const char *isa;        /* "ref", "avx2", ...; NULL: the best this machine has. "avx2": the same bits on all */
 	int threads;            /* 0: as many as this process may run on */
-	int batch;              /* images whose text is written together; 0: as the device does best and has memory for */
+	int batch;              /* texts that are written together; 0: as the device does best and has memory for, and no
+				   more than `images` need */
+	size_t images;          /* how many will be judged, at most; 0: not known */
 	int gpu_layers;         /* decoder layers whose weights lie in the device's memory, the others stay on the host;
 				   0: all, -1: none. Nothing to a device that computes in host memory */
 	int precise;            /* activations in twice 16 bits where a device rounds them to 16 bits */
@@ -113,7 +115,8 @@ struct fr_session_opts {
 	int verdict_only;       /* stop after the verdict logits */
 	int kv_f32;             /* KV cache in float32 instead of float16 */
 	int authors_rule;       /* verdict from the text by the authors' rule */
-	const char *prompt;     /* NULL: the model's own question */
+	const char *const *prompts; /* [n_prompts] questions, all put to each image; read while the session is opened */
+	int n_prompts;          /* 0: the model's own question */
 	const char *chat;       /* "raw", "llava", "llava_v1"; NULL: the model's own */
 	const char *ids_file;   /* safetensors with `input_ids` (expanded), fed instead of a prompt; NULL: none */
 	struct fr_sampler sampler;
@@ -147,7 +150,7 @@ const char *fr_session_lowered(const struct fr_session *s);     /* why the CPU's
 const char *fr_session_streamed(const struct fr_session *s);    /* "" when all weights stay in memory, else a sentence */
 const char *fr_session_kv(const struct fr_session *s);          /* "f16" */
 const char *fr_session_activations(const struct fr_session *s); /* "f32", "bf16", "2xbf16", "16bit", "2x16bit" */
-int fr_session_batch(const struct fr_session *s);               /* images whose text is written together */
+int fr_session_batch(const struct fr_session *s);               /* texts that are written together */
 /* Tokens written ahead of their own step since the session was opened. */
 struct fr_speculation {
 	uint64_t steps;    /* decode steps of a sequence */
@@ -155,7 +158,8 @@ struct fr_speculation {
 	uint64_t taken;    /* of these, the ones that were right */
 };
 struct fr_speculation fr_session_speculation(const struct fr_session *s);
-const char *fr_session_prompt(const struct fr_session *s);      /* the text as it is fed, "<image>" included */
+int fr_session_prompts(const struct fr_session *s);             /* how many questions each image is asked */
+const char *fr_session_prompt(const struct fr_session *s, int i); /* the text as it is fed, "<image>" included */
 const char *fr_session_chat(const struct fr_session *s);
 
 enum fr_verdict { FR_NONE, FR_REAL, FR_FAKE, FR_INCONCLUSIVE, FR_UNPARSED };
@@ -174,6 +178,7 @@ const char *fr_attribute_name(int i); /* "lighting_and_shadows", ...: static; NU
 /* What was found about one image; strings live as long as the callback runs. */
 struct fr_result {
 	size_t index;            /* the job's number, from 0 in input order */
+	int prompt;              /* which of the session's prompts */
 	const char *sha256;      /* of the file's bytes, 64 hex digits; NULL if it could not be read */
 	enum fr_verdict verdict;
 	int has_score;           /* p_fake and the logits are there: always, but of a model that reasons only when its text
@@ -199,13 +204,16 @@ struct fr_result {
 	const char *warnings[FR_MAX_WARNINGS];
 	int n_warnings;
 	struct fr_error error;   /* code FR_OK if all is well */
-	double ms_image, ms_vision, ms_prefill, ms_decode; /* of the calls that it was in, alone or with others */
+	double ms_image, ms_vision, ms_prefill, ms_decode; /* of the calls that it was in, alone or with others; an image is
+				    decoded and encoded for its first prompt, and the others have 0 there */
 };
 
 /* Where images come from and where results go. next() fills one job and returns 1, or 0 at the end: bytes, which stay
  * the caller's and are read before next() is called again, or, with bytes NULL, an error that becomes the result. It is
  * called for as many images as can be at work or read ahead; ready() says whether it would return at once (NULL: always),
- * and while it says no, next() is called only when there is nothing else to do. Results come in input order. text() streams whole UTF-8 characters of the first unfinished image in input order; it may be NULL.
+ * and while it says no, next() is called only when there is nothing else to do. Results come in input order, one for each
+ * prompt of an image, in their order. text() streams whole UTF-8 characters of the first unfinished result in that order,
+ * which is the one of the last begin(); it may be NULL.
  * stopped() is polled between tokens: non-zero ends the run after the results that are complete; may be NULL. */
 struct fr_job {
 	const uint8_t *bytes;
@@ -227,7 +235,7 @@ struct fr_io {
  * with an error. */
 int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err);
 
-/* One image in memory to one result: fr_judge for those who have just one. text_out gets a malloc'd copy (or NULL); the
+/* One image in memory to one result: fr_judge for those who have just one, and one prompt. text_out gets a malloc'd copy (or NULL); the
  * heat is not kept. */
 int fr_judge_one(struct fr_session *s, const uint8_t *bytes, size_t size, struct fr_result *out, char **text_out,
 		 struct fr_error *err);

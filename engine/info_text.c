@@ -144,6 +144,11 @@ static void print_tensors(const struct fr_info *f, FILE *out)
 		fprintf(out, "  and %zu more tensors of other shapes or names\n", f->beyond);
 }
 
+static const char *whose_batch(const struct fr_info *f)
+{
+	return f->o->batch ? "" : " (the default for as many images)";
+}
+
 /* The memory of a device that has its own. */
 static void print_device(const struct fr_info *f, FILE *out)
 {
@@ -160,8 +165,8 @@ static void print_device(const struct fr_info *f, FILE *out)
 			layers, fr_size_text(s->needs.weights.host, text, sizeof text));
 	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
 		(double)f->kv_position / 1024);
-	fprintf(out, "             KV cache, activations and work memory %s, for a batch of %d%s\n",
-		fr_size_text(s->plan.total, text, sizeof text), s->o.batch,
+	fprintf(out, "             KV cache, activations and work memory %s, for a batch of %d%s%s\n",
+		fr_size_text(s->plan.total, text, sizeof text), s->o.batch, whose_batch(f),
 		f->o->verdict_only ? ", the verdict only" : "");
 	fprintf(out,
 		"             %s together: ", fr_size_text(s->needs.weights.device + s->plan.total, text, sizeof text));
@@ -199,8 +204,8 @@ static void print_memory(const struct fr_info *f, FILE *out)
 			f->n_copied, (double)f->copied / MIB);
 	fprintf(out, "\n             KV cache %s, %.2f KiB a position and sequence\n", f->o->kv_f32 ? "f32" : "f16",
 		(double)f->kv_position / 1024);
-	fprintf(out, "             KV cache and activations %.1f MiB in all, for a batch of %d%s\n",
-		(double)f->session.plan.total / MIB, f->session.o.batch,
+	fprintf(out, "             KV cache and activations %.1f MiB in all, for a batch of %d%s%s\n",
+		(double)f->session.plan.total / MIB, f->session.o.batch, whose_batch(f),
 		f->o->verdict_only ? ", the verdict only" : "");
 	print_room(f, out);
 }

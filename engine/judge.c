@@ -8,9 +8,13 @@
  * written itself). So p_fake has the same bits with and without the text (of a model that reasons: p_fake_direct has),
  * alone and in a batch.
  *
- * An image's way: taken (next() gave it, intake.h decodes it), started (prefilled, when a sequence is free), done. It
- * is taken only if the ring, where results wait to leave in input order, can hold it; and nothing waits for a slow
- * input while there is something else to do. */
+ * An image's way: taken (next() gave it, intake.h decodes it), seen (encoded), and its questions started one by one
+ * (prefilled, when a sequence is free and the ring, where results wait to leave in input order, can hold one more),
+ * done. Nothing waits for a slow input while there is something else to do.
+ *
+ * Prefills and decode steps take turns: whatever waits, a text that is being written waits for one prefill a token at
+ * most. Filling all sequences first would save the few steps that are made before all of them are busy, and keep the
+ * first text waiting for as many prompts as there are sequences. */
 #include "judge.h"
 
 #include <stdlib.h>
@@ -21,16 +25,23 @@ static int loop(struct fr_run *run, struct fr_error *err)
 		const int filled = fr_starts_fill(run, err);
 		if (filled < 0)
 			return -1;
-		if (filled)
-			continue;
 		if (run->active) {
 			FR_TRY(fr_lanes_step(run, err));
 			fr_records_emit(run);
-		} else if (run->ended) {
+		} else if (!filled && run->ended) {
 			break;
 		}
 	}
 	return 0;
+}
+
+static int shortest(const struct fr_session *s)
+{
+	int n = s->longest;
+
+	for (int i = 0; i < s->n_questions; i++)
+		n = s->question[i].n < n ? s->question[i].n : n;
+	return n;
 }
 
 int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
@@ -40,14 +51,16 @@ int fr_judge(struct fr_session *s, const struct fr_io *io, struct fr_error *err)
 
 	/* each token adds at most a piece and the bytes that were pending before it; the end adds one more U+FFFD run;
 	 * a text ends at the last position too, whatever --max-tokens says */
-	const int room = s->kv.max_pos - s->n_prompt + 1, most = s->o.max_tokens < room ? s->o.max_tokens : room;
+	const int room = s->kv.max_pos - shortest(s) + 1, most = s->o.max_tokens < room ? s->o.max_tokens : room;
 
 	run.ids_cap = (size_t)most;
 	run.text_cap = ((size_t)most + 2) * (fr_tokenizer_max_piece(s->model->tok) + 16);
 	run.ring = calloc(run.ring_n, sizeof *run.ring);
 	run.lane = calloc((size_t)s->o.batch, sizeof *run.lane);
 	run.start = calloc((size_t)s->together, sizeof *run.start);
-	if (!run.ring || !run.lane || !run.start)
+	run.part = calloc((size_t)s->together, sizeof *run.part);
+	run.asked = calloc((size_t)(s->together + s->ahead), sizeof *run.asked);
+	if (!run.ring || !run.lane || !run.start || !run.part || !run.asked)
 		goto out;
 	for (size_t i = 0; i < run.ring_n && !s->o.verdict_only; i++)
 		if (!(run.ring[i].text = malloc(run.text_cap)))
@@ -77,5 +90,7 @@ done:
 	free(run.ring);
 	free(run.lane);
 	free(run.start);
+	free(run.part);
+	free(run.asked);
 	return rc;
 }

@@ -27,22 +27,30 @@ struct fr_lane {
 	struct fr_detok detok;
 };
 
-/* An image about to be prefilled. */
+/* A result about to be prefilled. */
 struct fr_start {
 	struct fr_record *rec;
 	const struct fr_picture *pic;
-	int seq;
 	struct fr_rng rng;
+};
+
+/* A picture of the group whose questions are being asked. */
+struct fr_asked {
+	const struct fr_picture *pic;
+	int image;	  /* its place among those seen; -1: it cannot be judged */
+	double ms_vision; /* not yet given to a result */
 };
 
 struct fr_run {
 	struct fr_session *s;
 	const struct fr_io *io;
 	struct fr_record *ring;
-	size_t ring_n, head, tail; /* images head .. tail-1 are in the ring */
-	size_t next;		   /* images next .. tail-1 are taken and not started */
+	size_t ring_n, head, next; /* results head .. next-1 are in the ring: result i is of image i / n_questions */
+	size_t group, group_end, tail; /* images taken: those whose questions are being asked, and behind them others */
+	struct fr_asked *asked;	       /* [s->together + s->ahead]: the group's */
 	struct fr_lane *lane;
 	struct fr_start *start; /* [s->together] */
+	struct fr_part *part;	/* [s->together]: of the same */
 	int active, ended;
 	size_t text_cap, ids_cap;
 };
@@ -60,12 +68,12 @@ void fr_records_emit_complete(struct fr_run *run);
 int fr_run_stopped(const struct fr_run *run);
 /* While the device works: the pictures of the next prefill. user is the run. */
 void fr_starts_take_ahead(void *user);
-/* Starts images in free sequences: those that are decoded, or all that are at hand when nothing else is to be done. One
- * prefill at most: 1 when something was done, 0 when not, -1. */
+/* Starts results in free sequences: of images that are decoded, or of all that are at hand when nothing else is to be
+ * done. One prefill at most: 1 when something was done, 0 when not, -1. */
 int fr_starts_fill(struct fr_run *run, struct fr_error *err);
 
 /* engine/lanes.c */
-/* The text's first tokens, of the i-th image prefilled: the opening when it is greedy's own, else a choice at the
+/* The text's first tokens, of the i-th result prefilled: the opening when it is greedy's own, else a choice at the
  * prompt's last row. */
 void fr_lane_begin(struct fr_run *run, int i);
 /* One step: a token more in every lane that has text to write, and as many of those proposed as are right. */

@@ -49,6 +49,9 @@ int fr_judge_one(struct fr_session *s, const uint8_t *bytes, size_t size, struct
 	memset(out, 0, sizeof *out);
 	if (text_out)
 		*text_out = NULL;
+	if (s->n_questions > 1)
+		return fr_fail(err, FR_E_USAGE, "fr_judge_one gives one result, the session has %d prompts",
+			       s->n_questions);
 	FR_TRY(fr_judge(s, &(struct fr_io){.user = &one, .next = single_next, .result = single_result}, err));
 	if (one.no_memory)
 		return fr_fail(err, FR_E_MEMORY, "no memory for the text");

@@ -108,10 +108,10 @@ void fr_lane_begin(struct fr_run *run, int i)
 	const int sampling = s->o.sampler.temperature > 0;
 	const char *opening = run->start[i].rec->r.opening;
 	struct fr_start *start = &run->start[i];
-	struct fr_lane *l = &run->lane[start->seq];
+	struct fr_lane *l = &run->lane[run->part[i].seq];
 	int row = 0;
 
-	*l = (struct fr_lane){.rec = start->rec, .rng = start->rng, .pos = s->n_prompt};
+	*l = (struct fr_lane){.rec = start->rec, .rng = start->rng, .pos = s->question[run->part[i].question].n};
 	memset(l->tail, 0xff, sizeof l->tail); /* no token is -1 */
 	run->active++;
 	fr_detok_init(&l->detok, m->tok, 0);
@@ -165,7 +165,7 @@ static int take_rows(struct fr_run *run, const struct turn *t, struct fr_error *
 		char where[64];
 		snprintf(where, sizeof where, "image %zu, token %d", r->index + 1, r->generated_tokens + 1);
 		if (s->picked[row] < 0)
-			return fr_explain_numbers(s, NULL, where, err);
+			return fr_explain_numbers(s, NULL, 0, where, err);
 		l->pos++;
 		if (l->due)
 			FR_TRY(take_reasoned(s, l, row, err));

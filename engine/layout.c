@@ -2,12 +2,14 @@
  * device with memory of its own whether all that fits.
  *
  * Sizes follow from two numbers: the batch (sequences in the KV cache) and how many images go through in one call,
- * which the device wishes. A batch that nobody asked for is halved until it fits. */
+ * which the device wishes. A batch that nobody asked for is as large as gains something, no larger than there are
+ * results, and halved until it fits beside the weights. */
 #include "session.h"
 
 #include <stdlib.h>
 
 #define KIB 1024.0
+#define MOST_TEXTS 8   /* that are written together unless more are asked for (docs/SPEED.md) */
 #define SPARE_SHARE 32 /* of a machine's memory: what is left to others beside mapped weights that fill it */
 
 static int check_options(const struct fr_session_opts *o, struct fr_error *err)
@@ -55,33 +57,22 @@ static int fill_defaults(struct fr_session *s, struct fr_error *err)
 	return check_options(o, err);
 }
 
-/* How many positions a sequence may take: the prompt, the opening, and the text unless only the verdict is wanted. */
-static int count_positions(struct fr_session *s, struct fr_error *err)
+/* How many positions a sequence may take: the longest prompt, the opening, and the text unless only the verdict is
+ * wanted. */
+static void count_positions(struct fr_session *s)
 {
 	const struct fr_text_desc *t = &s->model->desc.text;
-	const int fixed = s->n_prompt + s->model->n_opening;
-	const int64_t all = (int64_t)fixed + (s->o.verdict_only ? 0 : s->o.max_tokens);
+	const int64_t all = (int64_t)s->longest + s->model->n_opening + (s->o.verdict_only ? 0 : s->o.max_tokens);
 
-	if (fixed > t->max_pos)
-		return fr_fail(err, FR_E_USAGE,
-			       "the prompt takes %d positions with the image and the opening, the model has %d", fixed,
-			       t->max_pos);
 	s->kv.max_pos = all < t->max_pos ? (int)all : t->max_pos;
-	return 0;
 }
 
 int fr_read_options(struct fr_session *s, struct fr_error *err)
 {
-	const struct fr_model *m = s->model;
-
-	s->chat = "ids";
 	FR_TRY(fill_defaults(s, err));
-	if (s->o.ids_file)
-		FR_TRY(fr_prompt_read(m, s->o.ids_file, &s->prompt, &s->prompt_ids, &s->n_prompt, err));
-	else
-		FR_TRY(fr_prompt_build(m, s->o.prompt, s->o.chat, &s->chat, &s->prompt, &s->prompt_ids, &s->n_prompt,
-				       err));
-	return count_positions(s, err);
+	FR_TRY(fr_questions_read(s, err));
+	count_positions(s);
+	return 0;
 }
 
 /* ---- the plan ---- */
@@ -217,7 +208,7 @@ static void size_up(struct fr_session *s, const struct fr_session_force *force)
 	s->together = batch < wish ? batch : wish;
 	s->ahead = force && force->ahead ? force->ahead : s->dev->device ? s->together : 0;
 	s->step_rows = fr_drafts_rows(s);
-	s->rows_max = max(s->together * (s->n_prompt + opening), s->step_rows);
+	s->rows_max = max(s->together * (s->longest + opening), s->step_rows);
 	s->logit_rows = max(s->together * (1 + opening), s->step_rows);
 	s->plan.n = 0;
 	plan_session(s);
@@ -317,18 +308,29 @@ static size_t room_for_mapped(size_t left, size_t total, size_t taken)
 	return taken < left ? left - taken : 0;
 }
 
+static size_t room_beside(const struct fr_session *s)
+{
+	const struct fr_needs *n = &s->needs;
+
+	return room_for_mapped(n->free, n->total, n->weights.device + n->plan);
+}
+
+static int layers_that_stay(const struct fr_session *s)
+{
+	if (!s->dev->maps || !s->needs.total)
+		return s->model->desc.text.layers;
+	return fr_layers_that_stay(&s->model->desc, &s->model->weights, room_beside(s));
+}
+
 static void settle_mapped(struct fr_session *s)
 {
 	const struct fr_needs *n = &s->needs;
-	const size_t room = room_for_mapped(n->free, n->total, n->weights.device + n->plan);
+	const size_t room = room_beside(s);
 	const int layers = s->model->desc.text.layers;
 	char all[32], cache[32];
 
-	s->stay = layers;
+	s->stay = layers_that_stay(s);
 	s->streamed[0] = 0;
-	if (!s->dev->maps || !n->total)
-		return;
-	s->stay = fr_layers_that_stay(&s->model->desc, &s->model->weights, room);
 	if (s->stay < layers)
 		snprintf(s->streamed, sizeof s->streamed,
 			 "weights %s, memory for them %s: %d of %d decoder layers stay in it, the others are read from "
@@ -345,6 +347,29 @@ int fr_layers_that_stay_now(const struct fr_session *s)
 	return fr_layers_that_stay(&s->model->desc, &s->model->weights, room_for_mapped(left, total, 0));
 }
 
+/* Before memory is looked at. Texts gain where weights read once serve several; a verdict alone has none. */
+static int wished_batch(const struct fr_session *s)
+{
+	const size_t results = s->o.images * (size_t)s->n_questions;
+	const int gains = !s->o.verdict_only && s->dev->row_cost < 1;
+	const int batch = gains ? max(MOST_TEXTS, s->dev->together) : s->dev->together;
+
+	return results && results < (size_t)batch ? (int)results : batch;
+}
+
+/* A batch that nobody asked for takes no memory that the weights could use. */
+static void shrink_batch(struct fr_session *s, const struct fr_session_force *force)
+{
+	struct fr_session one = *s;
+
+	one.o.batch = 1;
+	size_up(&one, force);
+	while (s->o.batch > 1 && (!fits(s) || layers_that_stay(s) < layers_that_stay(&one))) {
+		s->o.batch /= 2;
+		size_up(s, force);
+	}
+}
+
 int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struct fr_error *err)
 {
 	const int layers = s->model->desc.text.layers, wanted = s->o.gpu_layers, asked = s->o.batch;
@@ -355,12 +380,10 @@ int fr_lay_out(struct fr_session *s, const struct fr_session_force *force, struc
 	if (s->dev->ops->room)
 		s->dev->ops->room(s->dev, &s->needs.free, &s->needs.total);
 	if (!asked)
-		s->o.batch = s->dev->together;
+		s->o.batch = wished_batch(s);
 	size_up(s, force);
-	while (!asked && s->o.batch > 1 && !fits(s)) {
-		s->o.batch /= 2;
-		size_up(s, force);
-	}
+	if (!asked)
+		shrink_batch(s, force);
 	settle_mapped(s);
 	return fits(s) ? 0 : too_large(s, force, err);
 }

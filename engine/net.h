@@ -108,7 +108,7 @@ void fr_fusion_forward(const struct fr_net *net, struct fr_dev *dev, const struc
 		       const float *map, int images, float *rows, struct fr_tap *tap);
 
 /* One decoder call: rows of one or more sequences, each at its position, prefill or step alike. The rows are `shares`
- * equal parts one after the other; afterwards buf->logits holds the logits of the last n_logits rows of each. */
+ * parts one after the other; afterwards buf->logits holds the logits of the last n_logits rows of each. */
 struct fr_text_call {
 	const int32_t *ids;       /* host [rows]: id, or -1 - i for image row i */
 	const struct fr_row *row; /* host [rows] */
@@ -116,6 +116,7 @@ struct fr_text_call {
 	const float *images;      /* device [image rows, dim] or NULL */
 	enum fr_phase phase;
 	int shares, n_logits;
+	const int *end;           /* [shares]: the row behind the last of each */
 	struct fr_kv *kv;
 	struct fr_stream *stream; /* NULL: all weights stay in memory */
 	struct fr_tap *tap;

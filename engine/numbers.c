@@ -35,15 +35,16 @@ static void take(void *user, const char *name, const float *values, size_t n)
 		}
 }
 
-int fr_explain_numbers(struct fr_session *s, const struct fr_picture *pic, const char *where, struct fr_error *err)
+int fr_explain_numbers(struct fr_session *s, const struct fr_picture *pic, int question, const char *where,
+		       struct fr_error *err)
 {
 	size_t index;
 	const struct fr_tensor *t = fr_parts_nonfinite(&s->model->parts, &index);
 	struct watch w = {{0}, 0};
 	struct fr_tap tap = {.user = &w, .want = want, .take = take};
 	struct fr_tap *outer = s->tap;
-	const struct fr_prefill p = {
-		.seq = (const int[]){0}, .n = 1, .to = s->n_prompt + s->model->n_opening, .n_logits = 1};
+	const struct fr_part part = {.question = question, .to = s->question[question].n + s->model->n_opening};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 	int rc = 0;
 
 	if (t)

@@ -194,3 +194,58 @@ int fr_prompt_read(const struct fr_model *m, const char *path, char **text, int3
 	fr_map_close(bytes, size);
 	return rc;
 }
+
+/* ---- the questions of a session ---- */
+
+#define MAX_SHOWN 60 /* bytes of a question in a sentence */
+
+/* A sentence about one of several questions says which: "prompt 2 ('Is it?'): ...". Always -1. */
+static int of_question(const struct fr_session *s, int i, struct fr_error *err)
+{
+	const struct fr_error what = *err;
+	const char *text = s->n_questions > 1 ? s->o.prompts[i] : NULL;
+
+	if (!text)
+		return -1;
+	return fr_fail(err, what.code, "prompt %d ('%.*s%s'): %s", i + 1, MAX_SHOWN, text,
+		       strlen(text) > MAX_SHOWN ? "..." : "", what.text);
+}
+
+static int read_question(struct fr_session *s, int i, struct fr_error *err)
+{
+	const struct fr_model *m = s->model;
+	struct fr_question *q = &s->question[i];
+	int fixed;
+
+	if (s->o.ids_file)
+		FR_TRY(fr_prompt_read(m, s->o.ids_file, &q->text, &q->ids, &q->n, err));
+	else
+		FR_TRY(fr_prompt_build(m, s->o.n_prompts ? s->o.prompts[i] : NULL, s->o.chat, &s->chat, &q->text,
+				       &q->ids, &q->n, err));
+	fixed = q->n + m->n_opening;
+	if (fixed > m->desc.text.max_pos)
+		return fr_fail(err, FR_E_USAGE,
+			       "the prompt takes %d positions with the image and the opening, the model has %d", fixed,
+			       m->desc.text.max_pos);
+	for (int k = 0; k < i; k++)
+		if (strcmp(s->question[k].text, q->text) == 0)
+			return fr_fail(err, FR_E_USAGE, "is the same as prompt %d, and so would its results be", k + 1);
+	return 0;
+}
+
+int fr_questions_read(struct fr_session *s, struct fr_error *err)
+{
+	const int n = s->o.n_prompts > 0 && !s->o.ids_file ? s->o.n_prompts : 1;
+
+	s->question = calloc((size_t)n, sizeof *s->question);
+	if (!s->question)
+		return fr_fail(err, FR_E_MEMORY, "no memory for %d prompts", n);
+	s->n_questions = n;
+	s->chat = "ids";
+	for (int i = 0; i < n; i++) {
+		if (read_question(s, i, err))
+			return of_question(s, i, err);
+		s->longest = s->question[i].n > s->longest ? s->question[i].n : s->longest;
+	}
+	return 0;
+}

@@ -34,7 +34,7 @@ static void stream(struct fr_run *run, struct fr_record *rec)
 
 void fr_records_emit(struct fr_run *run)
 {
-	for (; run->head < run->tail; run->head++) {
+	for (; run->head < run->next; run->head++) {
 		struct fr_record *rec = fr_record_of(run, run->head);
 		stream(run, rec);
 		if (!rec->done)
@@ -47,7 +47,7 @@ void fr_records_emit(struct fr_run *run)
 
 void fr_records_emit_complete(struct fr_run *run)
 {
-	for (; run->head < run->tail; run->head++)
+	for (; run->head < run->next; run->head++)
 		if (fr_record_of(run, run->head)->done)
 			run->io->result(run->io->user, &fr_record_of(run, run->head)->r);
 }

@@ -30,16 +30,16 @@ static int take_host(struct fr_session *s, struct fr_error *err)
 	s->draw = calloc(logits, sizeof *s->draw);
 	s->picked = calloc(logits, sizeof *s->picked);
 	s->sampled = calloc((size_t)s->together, sizeof *s->sampled);
-	s->has_prefix = calloc((size_t)s->o.batch, sizeof *s->has_prefix);
-	while (s->n_prefix < s->n_prompt && s->prompt_ids[s->n_prefix] != s->model->desc.prompt.image_id)
-		s->n_prefix++;
+	s->end = calloc((size_t)s->together, sizeof *s->end);
+	s->seen = calloc((size_t)s->together, sizeof *s->seen);
+	s->held = calloc((size_t)s->o.batch, sizeof *s->held);
 	s->labels = calloc((size_t)s->together, sizeof *s->labels);
 	if (s->o.heat) {
 		s->heat = calloc((size_t)s->together * (size_t)s->model->desc.n_image, sizeof *s->heat);
 		s->heads = calloc(1, fr_plan_bytes(&s->plan, &s->vb.heat));
 	}
-	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->has_prefix || !s->labels ||
-	    (s->o.heat && (!s->heat || !s->heads)))
+	if (!s->ids || !s->row || !s->draw || !s->picked || !s->sampled || !s->end || !s->seen || !s->held ||
+	    !s->labels || (s->o.heat && (!s->heat || !s->heads)))
 		return fr_fail(err, FR_E_MEMORY, "no memory for the session's host buffers");
 	return fr_intake_new(slots,
 			     !s->ahead	    ? 0
@@ -159,9 +159,14 @@ void fr_session_close(struct fr_session *s)
 		fr_plan_release(&s->plan, s->dev);
 		s->dev->ops->close(s->dev);
 	}
-	free(s->prompt);
-	free(s->prompt_ids);
-	free(s->has_prefix);
+	for (int i = 0; i < s->n_questions; i++) {
+		free(s->question[i].text);
+		free(s->question[i].ids);
+	}
+	free(s->question);
+	free(s->end);
+	free(s->seen);
+	free(s->held);
 	free(s->ids);
 	free(s->row);
 	free(s->draw);
@@ -224,6 +229,8 @@ int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, i
 	if (d->fusion.heads)
 		fr_fusion_forward(&s->net, s->dev, &s->fb, s->vb.map, n, s->images, s->tap);
 	FR_TRY(finish(s, start, &s->ms_vision, err));
+	for (int i = 0; i < n; i++)
+		s->seen[i] = ++s->n_seen;
 	fr_stream_vision(s->stream, 0);
 	if (s->heat)
 		average_heads(s, n);
@@ -255,38 +262,31 @@ static void forward(struct fr_session *s, struct fr_text_call *c)
 	fr_text_forward(&s->net, s->dev, &s->tb, c);
 }
 
-/* The rows of sequence `seq`, the i-th of a prefill. */
-static void fill_rows(struct fr_session *s, const struct fr_prefill *p, int i)
+/* The rows of a part from row `at` of the call on; the row behind its last. */
+static int fill_rows(struct fr_session *s, const struct fr_part *p, int at)
 {
 	const struct fr_model *m = s->model;
-	const int at = i * (p->to - p->from) - p->from;
-	int image = i * m->desc.n_image;
+	const struct fr_question *q = &s->question[p->question];
+	int image = p->image * m->desc.n_image;
 
 	for (int pos = 0; pos < p->to; pos++) {
-		int32_t id = pos < s->n_prompt ? s->prompt_ids[pos] : m->opening[pos - s->n_prompt];
-		if (pos < s->n_prompt && id == m->desc.prompt.image_id)
+		int32_t id = pos < q->n ? q->ids[pos] : m->opening[pos - q->n];
+		if (pos < q->n && id == m->desc.prompt.image_id)
 			id = -1 - image++;
 		if (pos < p->from)
 			continue;
-		s->ids[at + pos] = id;
-		s->row[at + pos] = (struct fr_row){.seq = p->seq[i], .pos = pos};
+		s->ids[at] = id;
+		s->row[at++] = (struct fr_row){.seq = p->seq, .pos = pos};
 	}
+	return at;
 }
 
-int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err)
+/* The choices and the label logits of each part. */
+static void take_logits(struct fr_session *s, const struct fr_prefill *p)
 {
 	const struct fr_model *m = s->model;
 	const size_t vocab = (size_t)m->desc.text.vocab, rows = (size_t)p->n_logits;
-	struct fr_text_call c = {.rows = p->n * (p->to - p->from),
-				 .images = s->images,
-				 .phase = FR_PREFILL,
-				 .shares = p->n,
-				 .n_logits = p->n_logits};
-	const double start = fr_now_ms();
 
-	for (int i = 0; i < p->n; i++)
-		fill_rows(s, p, i);
-	forward(s, &c);
 	pick(s, 0, p->n * p->n_logits, NULL, NULL, s->picked);
 	for (size_t i = 0; i < (size_t)p->n; i++) {
 		const float *last = s->tb.logits + ((i + 1) * rows - 1) * vocab;
@@ -295,25 +295,35 @@ int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct 
 		if (p->draw)
 			pick(s, i * rows, 1, &s->o.sampler, p->draw + i, s->sampled + i);
 	}
-	FR_TRY(finish(s, start, &s->ms_text, err));
-	for (int i = 0; i < p->n; i++)
-		s->has_prefix[p->seq[i]] |= p->from == 0 && p->to >= s->n_prefix;
-	return 0;
 }
 
-int fr_session_from(const struct fr_session *s, const int *seq, int n)
+int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err)
 {
-	for (int i = 0; i < n; i++)
-		if (!s->has_prefix[seq[i]])
-			return 0;
-	return s->n_prefix;
+	struct fr_text_call c = {
+		.images = s->images, .phase = FR_PREFILL, .shares = p->n, .end = s->end, .n_logits = p->n_logits};
+	const double start = fr_now_ms();
+
+	for (int i = 0; i < p->n; i++) {
+		fr_reuse_copy(s, &p->part[i]);
+		c.rows = s->end[i] = fill_rows(s, &p->part[i], c.rows);
+	}
+	forward(s, &c);
+	take_logits(s, p);
+	FR_TRY(finish(s, start, &s->ms_text, err));
+	for (int i = 0; i < p->n; i++) {
+		const struct fr_part *part = &p->part[i];
+		const int n = s->question[part->question].n;
+		s->held[part->seq] = (struct fr_held){
+			.image = s->seen[part->image], .question = part->question, .n = part->to < n ? part->to : n};
+	}
+	return 0;
 }
 
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err)
 {
 	const struct fr_ops *ops = s->dev->ops;
 	const int recordable = ops->step_begin && !s->tap;
-	struct fr_text_call c = {.rows = n, .phase = FR_DECODE, .shares = 1, .n_logits = n};
+	struct fr_text_call c = {.rows = n, .phase = FR_DECODE, .shares = 1, .end = &n, .n_logits = n};
 	const double start = fr_now_ms();
 
 	if (!recordable || !ops->step_begin(s->dev, s->ids, s->row, s->draw, n)) {
@@ -341,88 +351,4 @@ int fr_session_logits(struct fr_session *s, int first, int n, float *logits, str
 
 	s->dev->ops->get(s->dev, logits, s->tb.logits + (size_t)first * vocab, (size_t)n * vocab * sizeof *logits);
 	return s->dev->ops->sync(s->dev, err);
-}
-
-/* ---- what a session says of itself ---- */
-
-void fr_session_plan(const struct fr_session *s, FILE *out)
-{
-	const struct fr_needs *n = &s->needs;
-	const char *where = s->dev->maps ? "" : "device ", *whose = s->dev->device ? s->dev->device : "this machine";
-	char all[32], weights[32], plan[32], room[32], total[32], host[32];
-
-	fr_plan_print(&s->plan, out);
-	if (!n->total)
-		return;
-	fprintf(out, "%smemory: weights %s and buffers %s are %s of %s free, %s in all (%s)\n", where,
-		fr_size_text(n->weights.device, weights, sizeof weights), fr_size_text(n->plan, plan, sizeof plan),
-		fr_size_text(n->weights.device + n->plan, all, sizeof all), fr_size_text(n->free, room, sizeof room),
-		fr_size_text(n->total, total, sizeof total), whose);
-	if (n->weights.host)
-		fprintf(out, "host memory: the last %d of %d decoder layers, %s\n",
-			s->model->desc.text.layers - s->device_layers, s->model->desc.text.layers,
-			fr_size_text(n->weights.host, host, sizeof host));
-	if (n->weights.mapped)
-		fprintf(out, "mapped weights: %s, in the page cache as far as there is room\n",
-			fr_size_text(n->weights.mapped, weights, sizeof weights));
-}
-
-const char *fr_session_backend(const struct fr_session *s)
-{
-	return s->dev->ops->name;
-}
-
-const char *fr_session_device(const struct fr_session *s)
-{
-	return s->dev->device;
-}
-
-int fr_session_batch(const struct fr_session *s)
-{
-	return s->o.batch;
-}
-
-struct fr_speculation fr_session_speculation(const struct fr_session *s)
-{
-	return s->spec;
-}
-
-const char *fr_session_passed_over(const struct fr_session *s)
-{
-	return s->dev->passed_over;
-}
-
-const char *fr_session_lowered(const struct fr_session *s)
-{
-	return s->dev->lowered;
-}
-
-const char *fr_session_streamed(const struct fr_session *s)
-{
-	return s->streamed;
-}
-
-const char *fr_session_isa(const struct fr_session *s)
-{
-	return s->dev->isa;
-}
-
-const char *fr_session_kv(const struct fr_session *s)
-{
-	return fr_dtypes[s->kv.dtype].name;
-}
-
-const char *fr_session_activations(const struct fr_session *s)
-{
-	return s->dev->activations;
-}
-
-const char *fr_session_prompt(const struct fr_session *s)
-{
-	return s->prompt;
-}
-
-const char *fr_session_chat(const struct fr_session *s)
-{
-	return s->chat;
 }

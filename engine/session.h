@@ -17,6 +17,18 @@ struct fr_needs {
 	size_t free, total; /* of the device; 0: it does not say */
 };
 
+/* A prompt as it is fed. */
+struct fr_question {
+	char *text;
+	int32_t *ids; /* [n]: <image> is image_id n_image times */
+	int n;
+};
+/* What a sequence's keys and values are those of: the first n positions of a question, with an image. */
+struct fr_held {
+	uint64_t image; /* fr_session.seen */
+	int question, n;
+};
+
 struct fr_session {
 	const struct fr_model *model;
 	struct fr_session_opts o; /* defaults filled in */
@@ -41,17 +53,17 @@ struct fr_session {
 	void *work;                /* device: what the operations work in */
 
 	const char *chat;          /* static */
-	char *prompt;              /* as it is fed, owned */
-	int32_t *prompt_ids;       /* [n_prompt]: expanded, <image> n_image times */
-	int n_prompt;
-	int n_prefix;              /* positions before the image, the same for every picture */
-	char *has_prefix;          /* [batch]: the sequence's slot holds keys and values of the prefix */
+	struct fr_question *question; /* [n_questions] */
+	int n_questions, longest;  /* positions of the longest */
+	struct fr_held *held;      /* [batch] */
+	uint64_t *seen, n_seen;    /* [together]: numbers, from 1, of the images whose rows s->images holds; images so far */
 
 	/* host memory for one call */
 	int step_rows;             /* of a decode step at most: the batch, or more with proposed tokens */
-	int rows_max;              /* together * (n_prompt + n_opening), or step_rows if that is more */
+	int rows_max;              /* together * (longest + n_opening), or step_rows if that is more */
 	int logit_rows;            /* together * (1 + n_opening), or step_rows if that is more */
 	int32_t *ids;              /* [rows_max] */
+	int *end;                  /* [together]: behind the last row of each sequence prefilled */
 	struct fr_row *row;        /* [rows_max] */
 	double *draw;              /* [logit_rows]: uniform in [0, 1), of the tokens to be sampled */
 	int32_t *picked;           /* [logit_rows]: the token chosen at each row; -1: its logits are not finite */
@@ -79,18 +91,33 @@ int fr_session_open(const struct fr_model *model, const struct fr_session_opts *
 
 /* n pictures, at most `together` -> image rows; with opts.heat, s->heat. */
 int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, int n, struct fr_error *err);
-/* Rows from .. to-1 of prompt + opening into each of n sequences, the i-th with the i-th picture seen. Afterwards
- * s->picked holds the greedy choice at the last n_logits rows of each, s->labels the label logits at the very last, and
- * with draw [n] s->sampled the choice with that draw at the first of them. */
+/* Into n sequences, at most `together`: rows from .. to-1 of a question with the opening behind it. Afterwards s->picked
+ * holds the greedy choice at the last n_logits rows of each, s->labels the label logits at the very last, and with draw
+ * [n] s->sampled the choice with that draw at the first of them. */
+struct fr_part {
+	int seq, question;
+	int image;  /* which of the pictures last seen */
+	int source; /* the sequence that rows 0 .. from-1 are in: seq itself, or another that they are copied from */
+	int from, to;
+};
 struct fr_prefill {
-	const int *seq; /* [n] */
-	int n, from, to, n_logits;
+	const struct fr_part *part; /* [n]; what one copies may be what an earlier one has copied, not what it computes */
+	int n, n_logits;
 	const double *draw; /* NULL: greedy only */
 };
 int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct fr_error *err);
-/* The first position that a prefill of those n sequences has to compute: 0, or n_prefix where all of them have that from
- * an earlier picture, since nothing that follows is written over it. */
-int fr_session_from(const struct fr_session *s, const int *seq, int n);
+
+/* engine/reuse.c: the first rows of a question that a sequence holds already, for the image of that number; never its
+ * last, whose logits are needed. */
+int fr_held_common(const struct fr_session *s, const struct fr_held *held, int question, uint64_t image);
+/* Where a prompt is prefilled at the least cost: part->question and ->image are given; seq becomes one of the n free
+ * sequences, source and from what is there. That one then counts as holding these rows. */
+void fr_reuse(struct fr_session *s, const int *free, int n, struct fr_part *part);
+/* Would it be less work once the n parts are prefilled? */
+int fr_reuse_waits(const struct fr_session *s, const struct fr_part *part, int n, int question, int image);
+/* The rows of each part that are in another sequence. */
+void fr_reuse_copy(struct fr_session *s, const struct fr_part *part);
+
 /* n rows, at most s->step_rows, each the next of its sequence or one behind it in the same call: s->ids, s->row and, when sampling, s->draw [n] are filled by the caller; the tokens
  * chosen come to s->picked. */
 int fr_session_step(struct fr_session *s, int n, struct fr_error *err);
@@ -117,6 +144,8 @@ char *fr_size_text(size_t bytes, char *buf, size_t size);
 /* engine/prompt.c: the text that is fed and its ids with <image> expanded. *chat gets the name in use. */
 int fr_prompt_build(const struct fr_model *m, const char *prompt, const char *chat, const char **chat_used, char **text,
 		    int32_t **ids, int *n, struct fr_error *err);
+/* All questions of s->o into s->question, and s->chat. */
+int fr_questions_read(struct fr_session *s, struct fr_error *err);
 /* The same from a file of ids, which must hold the image token n_image times. *text gets "". */
 int fr_prompt_read(const struct fr_model *m, const char *path, char **text, int32_t **ids, int *n, struct fr_error *err);
 /* One named tensor of a safetensors file: bytes stay mapped until fr_map_close. */

@@ -71,9 +71,17 @@ static void keep_heat(void *user, const struct fr_result *r)
 		memcpy(l->heat[r->index], r->heat, (size_t)(r->heat_side * r->heat_side) * sizeof(float));
 }
 
+/* The second prompt's results are kept: they need the image rows after the first's texts have begun. */
 static int look(const struct fr_model *m, int poison, struct looked *l, struct fr_error *err)
 {
-	const struct fr_session_opts o = {.backend = "cpu", .threads = 2, .batch = 3, .max_tokens = 6, .heat = 1};
+	static const char *const prompts[] = {"Is this real?", "What is this, and <image> is it real?"};
+	const struct fr_session_opts o = {.backend = "cpu",
+					  .threads = 2,
+					  .batch = 3,
+					  .max_tokens = 6,
+					  .heat = 1,
+					  .prompts = prompts,
+					  .n_prompts = 2};
 	int rc;
 
 	l->feed.given = l->feed.next_result = 0;

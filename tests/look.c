@@ -81,8 +81,8 @@ static int expect(struct fr_session *s, const struct feed *f, int image, double 
 /* The labels' logits of picture 0 after prompt and opening. */
 static int labels(struct fr_session *s, const struct feed *f, float out[2], struct fr_error *err)
 {
-	const struct fr_prefill p = {
-		.seq = (const int[]){0}, .n = 1, .to = s->n_prompt + s->model->n_opening, .n_logits = 1};
+	const struct fr_part part = {.to = s->question->n + s->model->n_opening};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 
 	FR_TRY(look(s, f, 0, 1, NULL, err));
 	FR_TRY(fr_session_prefill(s, &p, err));

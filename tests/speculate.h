@@ -25,7 +25,8 @@ static inline int write_text(struct fr_session *s, const uint8_t *bytes, size_t 
 {
 	struct fr_picture *pic = fr_intake_at(s->intake, 0);
 	const struct fr_picture *const pics[] = {pic};
-	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .to = s->n_prompt, .n_logits = 1};
+	const struct fr_part part = {.to = s->question->n};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 
 	fr_picture_read(pic, &s->model->desc.image, FR_MAX_PIXELS, bytes, size);
 	FR_TRY(fr_session_see(s, pics, 1, err));
@@ -33,7 +34,7 @@ static inline int write_text(struct fr_session *s, const uint8_t *bytes, size_t 
 	ids[0] = s->picked[0];
 	for (int k = 1; k < TOKENS; k++) {
 		s->ids[0] = ids[k - 1];
-		s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + k - 1};
+		s->row[0] = (struct fr_row){.seq = 0, .pos = s->question->n + k - 1};
 		FR_TRY(fr_session_step(s, 1, err));
 		ids[k] = s->picked[0];
 	}
@@ -48,7 +49,7 @@ static inline int write_texts(const struct fr_model *m, const char *backend, con
 	int rc = 0;
 
 	FR_TRY(fr_session_open(m, &o, NULL, &s, err));
-	t->n_prompt = s->n_prompt;
+	t->n_prompt = s->question->n;
 	t->vocab = m->desc.text.vocab;
 	for (size_t i = 0; i < pictures(f) && rc == 0; i++)
 		rc = write_text(s, f->bytes[i], f->size[i], t->ids[i], err);

@@ -44,11 +44,12 @@ static int prefill(struct fr_session *s, int first, int n, struct traces *t, int
 	for (int from = 0; from < n; from += s->together) {
 		const int part = n - from < s->together ? n - from : s->together;
 		const struct fr_picture *pics[IMAGES];
-		int seq[IMAGES];
-		const struct fr_prefill p = {.seq = seq, .n = part, .to = s->n_prompt, .n_logits = 1};
+		struct fr_part into[IMAGES];
+		const struct fr_prefill p = {.part = into, .n = part, .n_logits = 1};
 
 		for (int i = 0; i < part; i++) {
-			seq[i] = from + i;
+			into[i] =
+				(struct fr_part){.seq = from + i, .source = from + i, .image = i, .to = s->question->n};
 			pics[i] = fr_intake_at(s->intake, (size_t)i);
 			FR_TRY(read_picture(s, i, files[first + from + i], err));
 		}
@@ -68,7 +69,7 @@ static int steps(struct fr_session *s, int first, int n, int reversed, struct tr
 		for (int r = 0; r < n; r++) {
 			int seq = reversed ? n - 1 - r : r;
 			s->ids[r] = next[seq];
-			s->row[r] = (struct fr_row){.seq = seq, .pos = s->n_prompt + k - 1};
+			s->row[r] = (struct fr_row){.seq = seq, .pos = s->question->n + k - 1};
 		}
 		FR_TRY(fr_session_step(s, n, err));
 		for (int r = 0; r < n; r++) {

@@ -95,14 +95,15 @@ static int trace(const struct fr_model *m, const struct feed *f, int settles, fl
 		prepare(s);
 	const struct fr_picture *pic = fr_intake_at(s->intake, 0);
 	fr_picture_read(fr_intake_at(s->intake, 0), &m->desc.image, s->o.max_pixels, f->bytes[0], f->size[0]);
-	const struct fr_prefill p = {.seq = (const int[]){0}, .n = 1, .to = s->n_prompt, .n_logits = 1};
+	const struct fr_part part = {.to = s->question->n};
+	const struct fr_prefill p = {.part = &part, .n = 1, .n_logits = 1};
 	rc = fr_session_see(s, &pic, 1, err);
 	for (int i = 0; i < PASSES && rc == 0; i++) {
 		if (settles)
 			fr_stream_settle(s->stream, (2 * i + 1) % (layers + 1));
 		if (i > 0) {
 			s->ids[0] = s->picked[0];
-			s->row[0] = (struct fr_row){.seq = 0, .pos = s->n_prompt + i - 1};
+			s->row[0] = (struct fr_row){.seq = 0, .pos = s->question->n + i - 1};
 		}
 		rc = i ? fr_session_step(s, 1, err) : fr_session_prefill(s, &p, err);
 		if (rc == 0)
