@@ -2,11 +2,11 @@
 
 Every peer is a process that stays (worker.py; fr-run by --files-from -). A round runs each stage of each of them once, in
 turn; all ratios are of the same round, and the median of the rounds and their spread are reported, because a shared machine
-drifts by more than most differences. Then what concerns fr-run alone: --precise, one thread, 8 texts, shares of the peaks.
+drifts by more than most differences. Then what concerns fr-run alone: --precise, one thread, the demo model.
 
 The weights are random, of FakeVLM's real shapes (make_7b.py), with --layers of the 32 decoder layers: 4 of them take 3 GB
-for each peer, and a layer's time does not depend on how many there are. Vision is whole. All 32: --layers 32 --apart, one
-peer in memory at a time. Made once in --work; the GGUF files and the float32 numbers for the comparison too.
+for each peer, and a layer's time does not depend on how many there are. Vision is whole. All 32: --layers 32 --apart, where only
+fr-run and one peer are in memory together, 14 GB each. Made once in --work; the GGUF files and the float32 numbers for the comparison too.
 
 Stages: vision (CLIP and projector, one picture), prefill (588 rows of the prompt and the opening's 3 at once, one row of logits),
 decode (one token of 1 or 8 texts behind that prompt), start (process start to verdict, files in the page cache).
@@ -15,6 +15,7 @@ something to run is missing or a peer computed something else."""
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import statistics
@@ -108,8 +109,8 @@ def worker(a, peer, given, **options):
 def environment(a):
     """What makes torch and llama.cpp use no more than the level."""
     e = dict(os.environ, OMP_NUM_THREADS=str(a.threads), HF_HUB_OFFLINE="1")
-    if a.level == "avx2":
-        e.update(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
+    if a.level != "best":
+        e.update(ATEN_CPU_CAPABILITY=a.level, ONEDNN_MAX_CPU_ISA=dict(avx2="AVX2", avx512="AVX512_CORE")[a.level])
     if a.llama:
         e["PYTHONPATH"] = a.llama + (os.pathsep + e["PYTHONPATH"] if e.get("PYTHONPATH") else "")
     return e
@@ -124,8 +125,9 @@ class Peer:
         self.sees = peer != "llama.cpp" or "vision" in options
         self.stderr = open(os.path.join(files.dir, f"{name}.err".replace(" ", "-")), "w")
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr,
-                                        text=True, env=environment(a))
+                                        text=True, env=environment(a), preexec_fn=lambda: turn(a.realtime, 0, True))
         self.about = self.read()["about"]
+        turn(a.realtime, self.process.pid, False)
 
     def read(self):
         for line in self.process.stdout:
@@ -220,7 +222,8 @@ class FrRun:
         import numpy as np
         from safetensors.numpy import load_file
         out = os.path.join(self.files.dir, "fr-run.safetensors")
-        run([self.a.fr_run, "dump", "-q", *self.how, "--max-tokens", "0", "--tap", "[lp][or][go]*", self.a.picture, "-o", out])
+        run([self.a.fr_run, "dump", "-q", *self.how, "--max-tokens", "0", "--tap", "[lp][or][go]*", self.a.picture, "-o", out],
+            preexec_fn=lambda: turn(self.a.realtime, 0, True))
         t = load_file(out)
         return dict(rows=np.asarray(t["projector.out"]), logits=np.asarray(t["logits"]).reshape(-1))
 
@@ -232,10 +235,12 @@ class FrRun:
 # ---- the run ----
 
 def open_peer(a, files, name):
-    if name == "transformers":
-        return Peer(a, name, "transformers", files, model=files.hf, dtype=a.dtype)
+    if name in ("transformers", "transformers f32"):
+        return Peer(a, name, "transformers", files, model=files.hf, dtype="float32" if name.endswith("f32") else "bfloat16")
     if name == "torch packed":
-        return Peer(a, name, "transformers", files, model=files.hf, dtype=a.dtype, packed=True)
+        return Peer(a, name, "transformers", files, model=files.hf, packed=True)
+    if not name.startswith("llama.cpp ") or name.split()[1] not in FORMATS:
+        fail(f"no peer is called {name}")
     kind = name.split()[1]
     sees = dict(vision=files.gguf("vision", "bf16")) if kind == "bf16" else {}
     return Peer(a, name, "llama.cpp", files, model=files.gguf("language", kind), **sees)
@@ -294,12 +299,12 @@ def measure(a, files, group, result):
 
 def products(a, ours, peers, result):
     """Matrix products alone, each beside torch's: what is left when everything else costs nothing."""
-    torch = next((p for n, p in peers.items() if n == "torch packed"), peers.get("transformers"))
+    torch = next((peers[n] for n in ("torch packed", "transformers", "transformers f32") if n in peers), None)
     filters = "linear_bf16/m5[78]*" if torch else "linear_bf16/m588_n11008*"
     for row in bench_rows(a, "kernels", "--isa", ours.engine["isa"], "--seconds", "0.7", "-t", str(a.threads), "--filter", filters):
         shape = {s[0]: int(s[1:]) for s in row["name"].split("/")[1].split("_")}
         if torch:
-            row["torch_ms"] = min(torch.ask(stage="product", **shape)["ms"])
+            row.update(torch_ms=min(torch.ask(stage="product", **shape)["ms"]), torch=torch.about["dtype"])
         result["gemm"].append(row)
 
 
@@ -320,7 +325,8 @@ def alone(a, files, result):
     times = []
     for _ in range(15):
         start = time.perf_counter()
-        run([a.fr_run, "-q", "-m", "demo", "--backend", "cpu", "--verdict-only", *(["--isa", a.isa] if a.isa else []), a.picture])
+        run([a.fr_run, "-q", "-m", "demo", "--backend", "cpu", "--verdict-only", *(["--isa", a.isa] if a.isa else []), a.picture],
+            preexec_fn=lambda: turn(a.realtime, 0, True))
         times.append((time.perf_counter() - start) * 1e3)
     result["demo ms"] = times
 
@@ -331,10 +337,11 @@ def check(a):
     missing = []
     for module, package in (("numpy", "numpy"), ("torch", "torch"), ("transformers", "transformers"),
                             ("safetensors", "safetensors"), ("sentencepiece", "sentencepiece"), ("gguf", "gguf")):
-        if subprocess.run([sys.executable, "-c", f"import importlib.util,sys; sys.exit(not importlib.util.find_spec('{module}'))"]).returncode:
+        if not importlib.util.find_spec(module):
             missing.append(package)
     if missing:
-        fail(f"{sys.executable} has no {', '.join(missing)}: bench/peers/setup.sh makes an environment; PYTHON=DIR/bin/python names it")
+        fail(f"{sys.executable} has no {', '.join(missing)}: bench/peers/setup.sh DIR makes an environment, "
+             "PYTHON=DIR/venv/bin/python names it")
     if any(p.startswith("llama") for p in a.peers) and subprocess.run(
             [sys.executable, "-c", "import llama_cpp.mtmd_cpp"], env=environment(a), stderr=subprocess.DEVNULL).returncode:
         fail("llama-cpp-python is not there (bench/peers/setup.sh), and --peers does not leave it out")
@@ -345,11 +352,11 @@ def options():
     p.add_argument("--work", default=os.path.join(ROOT, "bench/results/tmp/peers"), help="where weights are made")
     p.add_argument("--layers", type=int, default=4)
     p.add_argument("--apart", action="store_true", help="one peer in memory at a time")
-    p.add_argument("--peers", default="transformers,torch packed," + ",".join(f"llama.cpp {k}" for k in FORMATS))
+    p.add_argument("--peers", help="some of: transformers, transformers f32, torch packed, llama.cpp " + "|".join(FORMATS) +
+                   " (default: all but f32; with --level avx2, where torch takes ten times as long for bf16, f32 and llama.cpp)")
     p.add_argument("--level", choices=("best", "avx512", "avx2"), default="best", help="what everyone may use")
     p.add_argument("--isa", help="fr-run's own level, where it is not that of --level")
     p.add_argument("--llama", help="a directory with another build of llama-cpp-python (pip install --target)")
-    p.add_argument("--dtype", default="bfloat16", help="of transformers")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--own-rounds", type=int, default=3, help="of what concerns fr-run alone; 0: none")
@@ -359,6 +366,9 @@ def options():
     p.add_argument("--picture", default=os.path.join(ROOT, "samples/real-street-02.jpg"))
     p.add_argument("--out", help="everything as JSON")
     a = p.parse_args()
+    if a.peers is None:
+        torch = ["transformers f32"] if a.level == "avx2" else ["transformers", "torch packed"]
+        a.peers = ",".join(torch + [f"llama.cpp {k}" for k in FORMATS])
     a.peers = [t.strip() for t in a.peers.split(",") if t.strip()]
     a.isa = a.isa or (a.level if a.level != "best" else None)
     return a

@@ -6,7 +6,7 @@ import sys
 import time
 
 DISTURBED = 0.06  # of its time on each CPU; a real-time process of Linux loses 5 % by design
-TRIES = 8
+TRIES = 5
 
 
 def about_machine():

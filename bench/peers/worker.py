@@ -44,6 +44,22 @@ def pack(linear, rows):
     linear.forward = lambda x: torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "")
 
 
+def compute_in_float32(model):
+    """Every module's own weights are widened while it works, so that a reference needs no more memory than the model."""
+    import torch
+
+    def widen(m, _):
+        m.float()
+
+    def narrow(m, *_):
+        m.bfloat16()
+    for m in model.modules():
+        if any(True for _ in m.parameters(recurse=False)):
+            m.register_forward_pre_hook(widen)
+            m.register_forward_hook(narrow)
+    return torch.float32
+
+
 class Transformers:
     def __init__(self, a, given):
         import torch
@@ -52,8 +68,10 @@ class Transformers:
         torch.set_num_threads(a.threads)
         torch.set_grad_enabled(False)
         transformers.logging.set_verbosity_error()
-        dtype = getattr(torch, "float32" if a.reference else a.dtype)
+        dtype = getattr(torch, a.dtype)
         model = transformers.LlavaForConditionalGeneration.from_pretrained(a.model, dtype=dtype).eval()
+        if a.reference:
+            dtype = compute_in_float32(model)
         self.tower, self.projector = model.model.vision_tower, model.model.multi_modal_projector
         self.text, self.head = model.model.language_model, model.lm_head
         self.pixels = torch.from_numpy(given["pixels"])[None].to(dtype)
@@ -320,8 +338,7 @@ def main():
     peer = (Transformers if a.peer == "transformers" else LlamaCpp)(a, given)
     if a.reference:
         got = peer.take()
-        table = peer.text.embed_tokens.weight
-        embedded = table[peer.ids].numpy()
+        embedded = peer.text.embed_tokens(peer.ids).float().numpy()
         embedded[given["ids"] == given["image_token"]] = got["rows"]
         np.savez(a.reference, embedded=embedded, rows_class_last=peer.class_row_last(), **got)
     elif a.once:
