@@ -3,9 +3,9 @@
  * Weight rows are one operand in their own order, so that they need no transposing; x, which is small and used by all
  * of them, is packed once into the other one's order, shared by all workers: [slice of k][32 rows of x][step of
  * 32][term]. A job takes nc weight rows. Slice by slice and 32 weight rows by 32 it adds to its sums, which stay with
- * the worker as tiles; so in a slice those weight rows stay in L1, and x's slice and the sums in L2. The tiles are
- * turned over, 16 rows of x by 16 weights, on their way into the epilogue. A sum that leaves a tile for memory and
- * comes back is the same float32, so the blocking does not show in the bits.
+ * the worker as tiles; so those weight rows stay in L1 while x's slice passes, which stays in L2 with the sums. The
+ * tiles are turned over, 16 rows of x by 16 weights, on their way into the epilogue. A sum that leaves a tile for
+ * memory and comes back is the same float32, so the blocking does not show in the bits.
  *
  * Weight rows that many rows of x will use are copied into tiles first (f16 and f32 always: split into terms): as they
  * lie, rows a multiple of 2 KiB apart fall on the same few sets of L1, and 32 of them push each other out. It also
@@ -22,18 +22,20 @@
  * multiplications a weight. */
 #define PAIRS_IN_PLACE 2
 
-int fr_tiles_depth(const struct gemm *g)
-{
-	int terms = g->terms;
-
-	for (int m = 0; m < g->mats; m++)
-		terms = fr_max(terms, fr_tile_terms(g->w[m].dtype));
-	return g->cpu->u.tiles.kc / terms / FR_TILE_DEPTH * FR_TILE_DEPTH;
-}
-
 static int steps_of(int k)
 {
 	return fr_ceil_div(k, FR_TILE_DEPTH);
+}
+
+/* Slices of about equal depth. */
+int fr_tiles_depth(const struct gemm *g)
+{
+	int terms = 1, most;
+
+	for (int m = 0; m < g->mats; m++)
+		terms = fr_max(terms, fr_tile_terms(g->w[m].dtype));
+	most = g->cpu->u.tiles.kc / (g->terms + terms) / FR_TILE_DEPTH;
+	return fr_ceil_div(steps_of(g->k), fr_ceil_div(steps_of(g->k), most)) * FR_TILE_DEPTH;
 }
 
 size_t fr_tiles_row_floats(const struct gemm *g)

@@ -41,7 +41,7 @@ struct fr_tile_call {
 	int next_rows;
 };
 struct fr_tiles {
-	int kc; /* depth of a slice where all come in one term, a multiple of 32: FR_TILE_ROWS * kc bf16 stay in L1 */
+	int kc; /* depth of a slice for one term, x's and weights' added up: FR_TILE_ROWS * kc bf16 stay in L1 */
 	int nc; /* most weight rows of a job, a multiple of FR_TILE_ROWS */
 	int l2; /* floats: a job's sums and its slice of x together */
 	/* The calling thread's tiles: to be set up before multiply, and given back soon after, since a context switch

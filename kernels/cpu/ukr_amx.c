@@ -70,10 +70,11 @@ INLINE void fetch(struct ahead *f)
 	}
 }
 
-/* The sums are tiles 0 to 3 (0 and 1: weight rows 0..15), weights 4 and 5, x 6 and 7. x passes once for all those
- * weight rows, so it is loaded as what need not stay in L1. */
+/* The sums are tiles 0 to 3 (0 and 1: weight rows 0..15), weights 4 and 5, x 6 and 7. x need not stay in L1, but
+ * tileloaddt1, which says so, takes 33 clocks where tileloadd takes 8 (Intel's optimization manual): two of them would
+ * outlast the four products. */
 #define LOAD_W(tile, at) _tile_loadd(tile, at, row)
-#define LOAD_X(tile, at) _tile_stream_loadd(tile, at, LINE)
+#define LOAD_X(tile, at) _tile_loadd(tile, at, LINE)
 
 /* The four products of one term of x with one of weights; what is already in its tiles is not loaded again. */
 #define PRODUCT(new_w, new_x, w, x)                                                                                    \
@@ -257,7 +258,7 @@ static void transpose(const float *c, float *y, size_t ldy)
 void fr_ukr_amx(struct fr_ukr *u)
 {
 	u->tiles = (struct fr_tiles){
-		.kc = 512, /* 32 KiB of 48 in L1 */
+		.kc = 640, /* weights and x 40 KiB of 48 in L1, sums 4 */
 		.nc = 512,
 		.l2 = 384 << 10, /* floats: 1.5 MiB of 2 */
 		.begin = begin,

@@ -166,7 +166,7 @@ static void transpose(const float *c, float *y, size_t ldy)
 void fr_ukr_ref_tiles(struct fr_ukr *u)
 {
 	u->tiles = (struct fr_tiles){
-		.kc = 64,
+		.kc = 128,
 		.nc = 96,
 		.l2 = 1 << 15,
 		.begin = nothing,
