@@ -1,5 +1,5 @@
-/* From a file's bytes to the pixels that the encoder sees, in slots of memory taken once; on threads of their own where
- * the device does not compute on the CPU, so that the next pictures are decoded while it works. */
+/* From a file's bytes to the pixels that the encoder sees, in slots of memory taken once; on threads of their own, so that
+ * the next pictures are decoded while others are computed. */
 #ifndef FR_ENGINE_INTAKE_H
 #define FR_ENGINE_INTAKE_H
 

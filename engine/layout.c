@@ -10,6 +10,7 @@
 
 #define KIB 1024.0
 #define MOST_TEXTS 8   /* that are written together unless more are asked for (docs/SPEED.md) */
+#define MOST_AHEAD 8   /* pictures decoded ahead on the CPU: each may take --max-pixels of memory meanwhile */
 #define SPARE_SHARE 32 /* of a machine's memory: what is left to others beside mapped weights that fill it */
 
 static int check_options(const struct fr_session_opts *o, struct fr_error *err)
@@ -199,6 +200,18 @@ static struct fr_limits limits_of(const struct fr_session *s)
 	return l;
 }
 
+/* Pictures that are decoded while others are computed: a group on a device of its own; on the CPU one for each thread,
+ * because of large pictures and a small model decoding is most of the work. None that will not come. */
+static int pictures_ahead(const struct fr_session *s)
+{
+	const size_t coming = s->o.images > (size_t)s->together ? s->o.images - (size_t)s->together : 0;
+	int ahead = s->dev->threads > MOST_AHEAD ? MOST_AHEAD : s->dev->threads > 1 ? s->dev->threads : 0;
+
+	if (s->dev->device)
+		ahead = s->together;
+	return s->o.images && coming < (size_t)ahead ? (int)coming : ahead;
+}
+
 /* All sizes for s->o.batch and s->device_layers. */
 static void size_up(struct fr_session *s, const struct fr_session_force *force)
 {
@@ -206,7 +219,7 @@ static void size_up(struct fr_session *s, const struct fr_session_force *force)
 		  opening = s->model->n_opening;
 
 	s->together = batch < wish ? batch : wish;
-	s->ahead = force && force->ahead ? force->ahead : s->dev->device ? s->together : 0;
+	s->ahead = force && force->ahead ? force->ahead : pictures_ahead(s);
 	s->step_rows = fr_drafts_rows(s);
 	s->rows_max = max(s->together * (s->longest + opening), s->step_rows);
 	s->logit_rows = max(s->together * (1 + opening), s->step_rows);

@@ -186,10 +186,19 @@ void fr_session_free(struct fr_session *s)
 
 /* ---- the steps of a run ---- */
 
+/* A device of its own works while the caller does something else; the CPU has worked when a call returns, so there the
+ * caller begins before. */
+static double begin(struct fr_session *s)
+{
+	if (s->meanwhile && !s->dev->device)
+		s->meanwhile(s->meanwhile_user);
+	return fr_now_ms();
+}
+
 /* Waits for what was asked of the device since `start`. */
 static int finish(struct fr_session *s, double start, double *ms, struct fr_error *err)
 {
-	if (s->meanwhile)
+	if (s->meanwhile && s->dev->device)
 		s->meanwhile(s->meanwhile_user);
 	FR_TRY(s->dev->ops->sync(s->dev, err));
 	*ms = fr_now_ms() - start;
@@ -216,7 +225,7 @@ int fr_session_see(struct fr_session *s, const struct fr_picture *const *pics, i
 {
 	const struct fr_model_desc *d = &s->model->desc;
 	const size_t side = (size_t)d->image.crop, items = 3 * side * side, together = (size_t)s->together;
-	const double start = fr_now_ms();
+	const double start = begin(s);
 
 	fr_stream_vision(s->stream, 1);
 	for (int i = 0; i < n; i++)
@@ -301,7 +310,7 @@ int fr_session_prefill(struct fr_session *s, const struct fr_prefill *p, struct 
 {
 	struct fr_text_call c = {
 		.images = s->images, .phase = FR_PREFILL, .shares = p->n, .end = s->end, .n_logits = p->n_logits};
-	const double start = fr_now_ms();
+	const double start = begin(s);
 
 	for (int i = 0; i < p->n; i++) {
 		fr_reuse_copy(s, &p->part[i]);
@@ -324,7 +333,7 @@ int fr_session_step(struct fr_session *s, int n, struct fr_error *err)
 	const struct fr_ops *ops = s->dev->ops;
 	const int recordable = ops->step_begin && !s->tap;
 	struct fr_text_call c = {.rows = n, .phase = FR_DECODE, .shares = 1, .end = &n, .n_logits = n};
-	const double start = fr_now_ms();
+	const double start = begin(s);
 
 	if (!recordable || !ops->step_begin(s->dev, s->ids, s->row, s->draw, n)) {
 		forward(s, &c);

@@ -42,7 +42,7 @@ struct fr_session {
 	struct fr_text_buffers tb;
 	struct fr_kv kv;
 	int together;              /* images that are seen and prefilled in one call, at most */
-	int ahead;                 /* pictures that are decoded while the device works */
+	int ahead;                 /* pictures that are decoded while others are computed */
 	int device_layers;         /* decoder layers whose weights lie in the device's memory */
 	int stay;                  /* decoder layers that stay in the page cache, as it was at the start: fewer than all
 				      only where weights are mapped */
@@ -77,7 +77,7 @@ struct fr_session {
 	struct fr_speculation spec; /* counts since the session was opened */
 	struct fr_tap *tap;        /* NULL but while dumping */
 	double ms_vision, ms_text; /* of the last call */
-	/* Called while the device is at work on what a step has asked of it. NULL: not at all. */
+	/* Called while the device is at work on what a step has asked of it, or before it is. NULL: not at all. */
 	void (*meanwhile)(void *user);
 	void *meanwhile_user;
 };
