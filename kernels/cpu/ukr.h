@@ -128,8 +128,10 @@ struct fr_ukr {
 
 void fr_ukr_ref(struct fr_ukr *u);
 void fr_ukr_avx2(struct fr_ukr *u);
+void fr_ukr_avx2_gemv(struct fr_ukr *u);
 void fr_ukr_avx2_attn(struct fr_ukr *u);
 void fr_ukr_avx512(struct fr_ukr *u);
+void fr_ukr_avx512_gemv(struct fr_ukr *u);
 void fr_ukr_avx512_attn(struct fr_ukr *u);
 /* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
 void fr_ukr_avx512bf16(struct fr_ukr *u);
