@@ -165,7 +165,7 @@ static void plan_jobs(struct gemm *g)
 	const struct fr_ukr *u = &g->cpu->u;
 	int threads = fr_pool_threads(g->cpu->pool), n = g->w[0].rows, nc = u->nc / g->mats / u->nr * u->nr, parts = 1;
 
-	while (nc > u->nr && fr_ceil_div(n, nc) < 16 * threads)
+	while (nc > u->nr && fr_ceil_div(n, nc) < 8 * threads)
 		nc -= u->nr;
 	g->nc = nc;
 	g->col_jobs = fr_ceil_div(n, nc);
