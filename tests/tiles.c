@@ -567,6 +567,29 @@ static void check_all(const char *which)
 	check_threads();
 }
 
+/* A unit that gives other bits than the contract is seen when the device is opened, and named. */
+static void check_other_bits(void)
+{
+	static const char *const names[] = {"amx", "amx+other", "amx+other"};
+	struct fr_dev_opts opts = {.backend = "cpu", .isa = "amx", .threads = 1};
+	char name[64];
+
+	for (int how = 0; how < 3; how++) {
+		struct fr_dev *dev;
+		struct fr_error err;
+
+		tile_host_depart(how);
+		snprintf(name, sizeof name, "other-bits/%d", how);
+		if (fr_dev_open(&opts, &dev, &err)) {
+			test_fail(label(name), "%s", err.text);
+			continue;
+		}
+		CHECK(label(name), strcmp(dev->isa, names[how]) == 0, "isa %s, expected %s", dev->isa, names[how]);
+		dev->ops->close(dev);
+	}
+	tile_host_depart(0);
+}
+
 int main(void)
 {
 	if (tile_host_software()) {
@@ -578,6 +601,7 @@ int main(void)
 		for (size_t i = 0; i < sizeof misuses / sizeof *misuses; i++)
 			check_misuse(i);
 		check_all("software");
+		check_other_bits();
 		CHECK("exact/tiles/software/executed", tile_host_mine()->executed - before > 1000,
 		      "%ld instructions came to the handler", tile_host_mine()->executed - before);
 		tile_host_remove();

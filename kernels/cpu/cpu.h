@@ -31,9 +31,12 @@ enum fr_level fr_level_found(void); /* fr_levels_here's found */
 int fr_level_choose(const char *isa, const struct fr_levels *here, enum fr_level *out, struct fr_error *err);
 /* Into buf one sentence when the operating system keeps the best level from being used, else "". */
 void fr_level_lowered(const struct fr_levels *here, char *buf, size_t size);
-/* For tests alone, which set it when they execute tile instructions themselves (tests/tile_host): the processor counts
- * as one with AMX, if it has all the rest. */
-extern int fr_tiles_in_software;
+/* For tests alone: what this machine passes for. NULL: what it is. */
+extern const struct fr_levels *fr_levels_in_tests;
+
+/* unit.c: how many of some sums the bf16 instructions of a level give other bits than the contract; 0 also where it has
+ * none. */
+int fr_unit_differs(const struct fr_ukr *u);
 
 struct fr_cpu {
 	struct fr_host host;

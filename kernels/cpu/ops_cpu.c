@@ -103,6 +103,10 @@ static int take_roundings(struct fr_cpu *cpu, enum fr_level level, const struct 
 	return 0;
 }
 
+/* Names of levels whose bf16 unit does not give the contract's bits. */
+static const char *const other_bits[FR_LEVELS] = {
+	[FR_LEVEL_AVX512BF16] = "avx512bf16+other", [FR_LEVEL_AMX] = "amx+other"};
+
 int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_error *err)
 {
 	struct fr_levels here;
@@ -129,6 +133,8 @@ int fr_cpu_open(const struct fr_dev_opts *opts, struct fr_dev **out, struct fr_e
 		fr_ukr_avx512bf16(&cpu->u);
 	if (level >= FR_LEVEL_AMX)
 		fr_ukr_amx(&cpu->u);
+	if (fr_unit_differs(&cpu->u))
+		cpu->host.dev.isa = other_bits[level];
 	if (take_roundings(cpu, level, opts, err) != 0)
 		goto fail;
 	cpu->host.dev.row_cost = cpu->u.gemv_row;

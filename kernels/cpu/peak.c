@@ -39,8 +39,10 @@ static const struct level {
 
 static const struct level *level_of(const struct fr_dev *dev)
 {
+	const size_t n = strcspn(dev->isa, "+"); /* "amx+other" is an amx */
+
 	for (size_t i = 1; i < sizeof levels / sizeof *levels; i++)
-		if (strcmp(levels[i].isa, dev->isa) == 0)
+		if (strlen(levels[i].isa) == n && strncmp(levels[i].isa, dev->isa, n) == 0)
 			return &levels[i];
 	return &levels[0];
 }

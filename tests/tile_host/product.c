@@ -8,9 +8,10 @@
 #include <string.h>
 
 #define MXCSR_TILES 0x9fc0u /* DAZ, FTZ, no traps, to nearest even */
+#define MXCSR_KEEPS 0x1f80u
 
 /* A function of its own: the compiler does not know that arithmetic depends on MXCSR, and moves it past one. */
-__attribute__((noinline)) static void multiply(struct tile *c, const struct tile *a, const struct tile *b)
+__attribute__((noinline)) static void multiply(struct tile *c, const struct tile *a, const struct tile *b, int apart)
 {
 	const __mmask16 columns = (__mmask16)((1u << (c->colsb / 4)) - 1);
 
@@ -29,16 +30,17 @@ __attribute__((noinline)) static void multiply(struct tile *c, const struct tile
 			y = _mm512_and_si512(y, _mm512_set1_epi32((int)0xffff0000u));
 			odd = _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(y), odd);
 		}
-		_mm512_mask_storeu_ps(c->row[m], columns, _mm512_add_ps(sum, _mm512_add_ps(even, odd)));
+		sum = apart ? _mm512_add_ps(_mm512_add_ps(sum, even), odd) : _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+		_mm512_mask_storeu_ps(c->row[m], columns, sum);
 	}
 }
 
-void tile_host_bf16(struct tile *c, const struct tile *a, const struct tile *b)
+void tile_host_bf16(struct tile *c, const struct tile *a, const struct tile *b, int departs)
 {
 	const unsigned before = _mm_getcsr();
 
-	_mm_setcsr(MXCSR_TILES);
-	multiply(c, a, b);
+	_mm_setcsr(departs == 1 ? MXCSR_KEEPS : MXCSR_TILES);
+	multiply(c, a, b, departs == 2);
 	_mm_setcsr(before);
 }
 

@@ -19,6 +19,7 @@
 #define CONFIG_BYTES 64
 
 static _Thread_local struct tile_state mine;
+static int departs;
 
 enum prefix { NP, P66, F3, F2 }; /* VEX.pp */
 enum form { MEMORY, STRIDED, ALONE, ONE, THREE };
@@ -158,7 +159,7 @@ static void multiply(const struct call *call)
 		     a->rows, a->colsb, b->rows, b->colsb);
 	kept = *c;
 	if (call->kind->opcode == 0x5c)
-		tile_host_bf16(&kept, a, b);
+		tile_host_bf16(&kept, a, b, departs);
 	else
 		tile_host_int8(&kept, a, b, sort == F2 || sort == F3, sort == F2 || sort == P66);
 	memset(c->row, 0, sizeof c->row);
@@ -293,17 +294,19 @@ int tile_host_software(void)
 {
 	struct sigaction ill = {.sa_sigaction = on_illegal, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
-	fr_tiles_in_software = 1;
-	if (fr_level_found() == FR_LEVEL_AMX && sigaction(SIGILL, &ill, NULL) == 0)
-		return 0;
-	fr_tiles_in_software = 0;
-	return -1;
+	static const struct fr_levels with_tiles = {.has = FR_LEVEL_AMX, .found = FR_LEVEL_AMX};
+
+	if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni") ||
+	    sigaction(SIGILL, &ill, NULL))
+		return -1;
+	fr_levels_in_tests = &with_tiles;
+	return 0;
 }
 
 void tile_host_remove(void)
 {
 	signal(SIGILL, SIG_DFL);
-	fr_tiles_in_software = 0;
+	fr_levels_in_tests = NULL;
 }
 
 int tile_host_install(void)
@@ -311,6 +314,11 @@ int tile_host_install(void)
 	if (fr_level_found() == FR_LEVEL_AMX)
 		return 0;
 	return tile_host_software() ? -1 : 1;
+}
+
+void tile_host_depart(int how)
+{
+	departs = how;
 }
 
 const struct tile_state *tile_host_mine(void)

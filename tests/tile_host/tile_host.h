@@ -29,9 +29,11 @@ int tile_host_install(void);
 int tile_host_software(void);
 void tile_host_remove(void);
 const struct tile_state *tile_host_mine(void);
+/* From now on another maker's unit: 0 none, 1 keeps subnormals, 2 adds the even sum and then the odd one. */
+void tile_host_depart(int how);
 
 /* product.c: c += a * b of configured tiles whose shapes agree, as the manual's pseudo code orders it. */
-void tile_host_bf16(struct tile *c, const struct tile *a, const struct tile *b);
+void tile_host_bf16(struct tile *c, const struct tile *a, const struct tile *b, int departs);
 /* Bytes of a or b are signed or not. */
 void tile_host_int8(struct tile *c, const struct tile *a, const struct tile *b, int a_signed, int b_signed);
 
