@@ -152,7 +152,7 @@ $B/tests/example.o: ARCH := -Iengine
 
 # Tests that run the level amx have the tile unit in software beside them (tests/tile_host/tile_host.h).
 TILE_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/tile_host/*.c))
-$(addprefix $B/tests/,tiles bench tile_products kernels kernels_nan e2e_bf16 repeat): $(TILE_OBJ)
+$(addprefix $B/tests/,tiles bench tile_products selftest kernels kernels_nan e2e_bf16 repeat): $(TILE_OBJ)
 $B/tests/tile_host/product.o: ARCH := -mavx512f -mfma
 $B/tests/tiles.o: ARCH := -mamx-tile -mamx-bf16 -mamx-int8
 

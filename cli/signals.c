@@ -1,7 +1,8 @@
 /* What may happen to the process: Ctrl-C, a closed pipe, and a mapped file that shrinks.
  *
  * SIGINT and SIGTERM ask once (the run ends after its complete results) and kill the second time. SIGBUS in a mapped
- * file is one sentence and exit 3: the handler uses nothing but async-signal-safe calls. */
+ * file is one sentence and exit 3: the handler uses nothing but async-signal-safe calls. Handlers run on the stack that
+ * they interrupt; no alternate one, whose size a signal frame with AMX's tiles (11 KiB) could exceed. */
 #include "cli.h"
 
 #include "../weights/weights.h"

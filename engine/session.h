@@ -157,10 +157,16 @@ double fr_p_fake(const struct fr_calibration *c, float logit_real, float logit_f
 enum fr_verdict fr_verdict_of(const struct fr_session_opts *o, double p_fake);
 enum fr_verdict fr_text_verdict(enum fr_text_rule rule, const char *text, size_t len);
 
+/* Whose known answers hold for a level: by how it rounds, or, of some operations, nobody's but its own. */
+enum fr_selftest_bits { FR_SELFTEST_FLOAT32, FR_SELFTEST_PAIRS, FR_SELFTEST_TILES, FR_SELFTEST_OWN };
 struct fr_selftest_level {
 	const char *name, *backend, *isa;
-	int all_bits; /* 0: some operations' last bits are its own */
+	enum fr_selftest_bits bits;
+	int unit;	   /* 1: it computes with instructions for bf16 */
+	int kernels_alone; /* 1: a level in plain C, too slow for the rest */
 };
+/* The self-test of one level, NULL: of all; prints lines to out, returns how many failed. */
+int fr_selftest_at(const char *name, FILE *out);
 /* engine/selftest_demo.c: the demo model's known answer at each of n levels; prints lines to out, returns how many
  * failed. A level this machine lacks is a skip line. */
 int fr_selftest_demo(const struct fr_selftest_level *levels, size_t n, FILE *out);

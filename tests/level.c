@@ -14,7 +14,10 @@
 #define YMM 0x7u
 #define ZMM 0xe7u
 #define ALL 0x602e7u
-#define PALETTE {0x04002000, 0x00080040, 16}
+#define PALETTE                                                                                                        \
+	{                                                                                                              \
+		0x04002000, 0x00080040, 16                                                                             \
+	}
 
 /* By level: a machine that has all of it. */
 static const struct fr_cpu_words machines[FR_LEVELS] = {
@@ -22,7 +25,13 @@ static const struct fr_cpu_words machines[FR_LEVELS] = {
 	{.c1 = AVX2_C1, .b7 = AVX2_B7, .xcr0 = YMM},
 	{.c1 = AVX2_C1, .b7 = AVX512_B7, .xcr0 = ZMM},
 	{.c1 = AVX2_C1, .b7 = AVX512_B7, .c7 = bit_AVX512VNNI, .a71 = bit_AVX512BF16, .xcr0 = ZMM},
-	{.c1 = AVX2_C1, .b7 = AVX512_B7, .c7 = bit_AVX512VNNI, .a71 = bit_AVX512BF16, .d7 = TILES, .tile = PALETTE, .xcr0 = ALL},
+	{.c1 = AVX2_C1,
+	 .b7 = AVX512_B7,
+	 .c7 = bit_AVX512VNNI,
+	 .a71 = bit_AVX512BF16,
+	 .d7 = TILES,
+	 .tile = PALETTE,
+	 .xcr0 = ALL},
 };
 
 /* Machines with something missing: `from` with a word changed. */
@@ -55,7 +64,8 @@ static const struct {
 	{"no-osxsave", FR_LEVEL_AMX, C1, bit_OSXSAVE, 0, FR_LEVEL_REF, FR_LEVEL_REF, ""},
 	{"os-without-ymm", FR_LEVEL_AVX2, XCR0, 4, 0, FR_LEVEL_AVX2, FR_LEVEL_REF, "does not save its registers"},
 	{"os-without-ymm/amx", FR_LEVEL_AMX, XCR0, 4, 0, FR_LEVEL_AMX, FR_LEVEL_REF, "does not save its registers"},
-	{"os-without-zmm", FR_LEVEL_AVX512, XCR0, 0xe0, 0, FR_LEVEL_AVX512, FR_LEVEL_AVX2, "does not save its registers"},
+	{"os-without-zmm", FR_LEVEL_AVX512, XCR0, 0xe0, 0, FR_LEVEL_AVX512, FR_LEVEL_AVX2,
+	 "does not save its registers"},
 	{"os-without-upper-16", FR_LEVEL_AVX512BF16, XCR0, 0x80, 0, FR_LEVEL_AVX512BF16, FR_LEVEL_AVX2,
 	 "does not save its registers"},
 	{"os-without-tiles", FR_LEVEL_AMX, XCR0, 0x60000, 0, FR_LEVEL_AMX, FR_LEVEL_AVX512BF16,
@@ -64,7 +74,8 @@ static const struct {
 	 "does not save its registers"},
 	{"refused/eperm", FR_LEVEL_AMX, XCR0, 0, EPERM, FR_LEVEL_AMX, FR_LEVEL_AVX512BF16,
 	 "the kernel refuses its tile registers (Operation not permitted)"},
-	{"refused/enosys", FR_LEVEL_AMX, XCR0, 0, ENOSYS, FR_LEVEL_AMX, FR_LEVEL_AVX512BF16, "(Function not implemented)"},
+	{"refused/enosys", FR_LEVEL_AMX, XCR0, 0, ENOSYS, FR_LEVEL_AMX, FR_LEVEL_AVX512BF16,
+	 "(Function not implemented)"},
 	{"refused/einval", FR_LEVEL_AMX, XCR0, 0, EINVAL, FR_LEVEL_AMX, FR_LEVEL_AVX512BF16, "(Invalid argument)"},
 	{"refused/elsewhere", FR_LEVEL_AVX512, XCR0, 0, EPERM, FR_LEVEL_AVX512, FR_LEVEL_AVX512, ""},
 };

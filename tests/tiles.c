@@ -55,7 +55,8 @@ static void configure(const struct config *c)
 	_tile_loadconfig(c);
 }
 
-/* ---- configuration ------------------------------------------------------------------------------------------------ */
+/* ---- configuration ------------------------------------------------------------------------------------------------
+ */
 
 static void check_config(void)
 {
@@ -124,7 +125,8 @@ static void check_shapes(void)
 	CHECK(label("shapes"), !bad, "%d of 14 stores differ", bad);
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------------------------- */
+/* ---- addresses ----------------------------------------------------------------------------------------------------
+ */
 
 /* Named in assembly, by the names they have here. */
 static __attribute__((used)) uint64_t form_base, form_index;
@@ -224,7 +226,8 @@ static void check_addresses_of_frames(void)
 	_tile_release();
 }
 
-/* ---- products ----------------------------------------------------------------------------------------------------- */
+/* ---- products -----------------------------------------------------------------------------------------------------
+ */
 
 /* Kinds of bf16 values: plain, small, subnormal, near overflow, any bits, with infinities and NaN. */
 static uint16_t some_bf16(int kind, uint64_t *s)
@@ -365,7 +368,8 @@ static void check_int8(void)
 		for (int m = 0; m < 7; m++)
 			for (int n = 0; n < 9; n++)
 				for (int k = 0; k < 10; k++)
-					want[m][n] = int8_sum(want[m][n], a[m] + 4 * k, b[k] + 4 * n, sort < 2, sort % 2 == 0);
+					want[m][n] = int8_sum(want[m][n], a[m] + 4 * k, b[k] + 4 * n, sort < 2,
+							      sort % 2 == 0);
 		configure(&shape);
 		_tile_loadd(0, c, 64);
 		_tile_loadd(1, a, 64);
@@ -385,7 +389,8 @@ static void check_int8(void)
 	_tile_release();
 }
 
-/* ---- what the interrupted program keeps --------------------------------------------------------------------------- */
+/* ---- what the interrupted program keeps ---------------------------------------------------------------------------
+ */
 
 /* A leaf's data below the stack pointer, and its flags. Returns 1 when both are as they were. */
 int red_zone_holds(void);
@@ -412,11 +417,13 @@ static void check_kept(void)
 			 :
 			 : "r"(in), "r"(out), "r"(masks), "r"(kept)
 			 : "xmm0", "xmm15", "memory");
-	CHECK(label("kept/vector-registers"), !memcmp(in, out, sizeof in) && !memcmp(masks, kept, sizeof masks), "lost");
+	CHECK(label("kept/vector-registers"), !memcmp(in, out, sizeof in) && !memcmp(masks, kept, sizeof masks),
+	      "lost");
 	_tile_release();
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------ */
+/* ---- threads ------------------------------------------------------------------------------------------------------
+ */
 
 static void *worker(void *arg)
 {
@@ -444,7 +451,8 @@ static void check_threads(void)
 	_tile_release();
 }
 
-/* ---- misuse ------------------------------------------------------------------------------------------------------- */
+/* ---- misuse -------------------------------------------------------------------------------------------------------
+ */
 
 static void bad_palette(void)
 {

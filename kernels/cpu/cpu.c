@@ -1,7 +1,8 @@
 /* What this CPU can do: levels found by cpuid and xgetbv, chosen by name, and the one line that says so.
  *
  * An instruction set counts only if the operating system saves its registers. Linux wants to be asked for AMX's, once a
- * process: the permission changes nothing until a tile is touched, and asking again is no different from asking once. */
+ * process: the permission changes nothing until a tile is touched, and asking again is no different from asking once.
+ */
 #include "cpu.h"
 
 #include <cpuid.h>
@@ -17,7 +18,8 @@ const char *const fr_level_names[FR_LEVELS] = {"ref", "avx2", "avx512", "avx512b
 #define XCR0_TILE 0x600e6u /* and tile configuration and data */
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
-#define AMX_BITS (1u << 22 | 1u << 24 | 1u << 25) /* bf16, tiles, int8 in edx of leaf 7; clang has no names for them */
+#define AMX_BITS (1u << 22 | 1u << 24 | 1u << 25) /* bf16, tiles, int8 in edx of leaf 7; clang has no names for them   \
+						   */
 /* Leaf 0x1d, subleaf 1: 8192 bytes of 1024 a tile, 8 tiles of 64 bytes a row, 16 rows. */
 static const uint32_t palette_1[3] = {1024u << 16 | 8192u, 8u << 16 | 64u, 16u};
 
@@ -178,8 +180,8 @@ int fr_machine(char *buf, size_t size)
 	fr_levels_here(&here);
 	fr_level_choose(NULL, &here, &used, NULL);
 	fr_level_lowered(&here, lowered, sizeof lowered);
-	snprintf(buf, size, "%s, levels %s, in use %s%s%s%s", cpu_name(name),
-		 level_list(here.found, list, sizeof list), fr_level_names[used],
+	snprintf(buf, size, "%s, levels %s, in use %s%s%s%s", cpu_name(name), level_list(here.found, list, sizeof list),
+		 fr_level_names[used],
 		 used > FR_LEVEL_AVX512 ? " (rounds activations to bf16; --isa avx512 or lower does not)" : "",
 		 *lowered ? "; " : "", lowered);
 	return 0;

@@ -1,7 +1,8 @@
-/* Does this processor's bf16 unit give the bits of the contract? What vdpbf16ps and tdpbf16ps do with subnormals, in which
- * order they add and when they round is in no standard, so it is asked of each processor when a device is opened: sums
- * of values that are about these things, by the level's own micro-kernels, against kernels/pairs.h and kernels/tiles.h.
- * A unit that differs is used all the same and named in every result: "avx512bf16+other", "amx+other". */
+/* Does this processor's bf16 unit give the bits of the contract? What vdpbf16ps and tdpbf16ps do with subnormals, in
+ * which order they add and when they round is in no standard, so it is asked of each processor when a device is opened:
+ * sums of values that are about these things, by the level's own micro-kernels, against kernels/pairs.h and
+ * kernels/tiles.h. A unit that differs is used all the same and named in every result: "avx512bf16+other", "amx+other".
+ */
 #include "cpu.h"
 #include "../pairs.h"
 #include "../tiles.h"
@@ -27,7 +28,7 @@ static void make_sums(struct sums *s)
 	 * overflow; any finite ones; infinities and NaN among them; one of each, far apart. */
 	static const struct {
 		uint32_t x, x_range, w, w_range;
-	} kinds[8] = {{124, 8, 124, 8},	  {50, 30, 50, 30}, {0, 3, 120, 14}, {120, 14, 0, 3},
+	} kinds[8] = {{124, 8, 124, 8},	  {50, 30, 50, 30}, {0, 3, 120, 14},  {120, 14, 0, 3},
 		      {180, 12, 180, 12}, {1, 254, 1, 254}, {0, 256, 0, 256}, {100, 60, 100, 60}};
 	uint64_t seed = 1;
 

@@ -1,7 +1,8 @@
 /* The products of the tile unit as Intel's manual orders them (volume 2, "Operation" of TDPBF16PS and TDPBSSD).
  *
- * The processor's own fused multiply-adds with DAZ and FTZ set do what the manual asks for of each step, sixteen columns
- * at a time; kernels/tiles.h spells the same out without them, and the tests hold the two against each other. */
+ * The processor's own fused multiply-adds with DAZ and FTZ set do what the manual asks for of each step, sixteen
+ * columns at a time; kernels/tiles.h spells the same out without them, and the tests hold the two against each other.
+ */
 #include "tile_host.h"
 
 #include <immintrin.h>
@@ -24,13 +25,14 @@ __attribute__((noinline)) static void multiply(struct tile *c, const struct tile
 
 			memcpy(&pair, a->row[m] + 4 * k, sizeof pair);
 			x = _mm512_set1_epi32((int)(pair << 16));
-			even = _mm512_fmadd_ps(_mm512_castsi512_ps(x),
-					       _mm512_castsi512_ps(_mm512_slli_epi32(y, 16)), even);
+			even = _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(_mm512_slli_epi32(y, 16)),
+					       even);
 			x = _mm512_set1_epi32((int)(pair & 0xffff0000u));
 			y = _mm512_and_si512(y, _mm512_set1_epi32((int)0xffff0000u));
 			odd = _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(y), odd);
 		}
-		sum = apart ? _mm512_add_ps(_mm512_add_ps(sum, even), odd) : _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+		sum = apart ? _mm512_add_ps(_mm512_add_ps(sum, even), odd)
+			    : _mm512_add_ps(sum, _mm512_add_ps(even, odd));
 		_mm512_mask_storeu_ps(c->row[m], columns, sum);
 	}
 }

@@ -34,13 +34,14 @@ struct kind {
 };
 struct call {
 	const struct kind *kind;
-	const uint8_t *at;  /* its first byte */
-	uint8_t *memory;    /* MEMORY and STRIDED */
+	const uint8_t *at; /* its first byte */
+	uint8_t *memory;   /* MEMORY and STRIDED */
 	ptrdiff_t stride;
 	int reg, rm, v; /* tiles */
 };
 
-/* ---- what the manual answers with an exception -------------------------------------------------------------------- */
+/* ---- what the manual answers with an exception --------------------------------------------------------------------
+ */
 
 __attribute__((noreturn, format(printf, 2, 3))) static void fail(const struct call *c, const char *format, ...)
 {
@@ -60,7 +61,8 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(const struct ca
 static void want_configured(const struct call *c)
 {
 	if (!mine.configured)
-		fail(c, "the thread's tiles are not configured%s", mine.released ? " any more: they were released" : "");
+		fail(c, "the thread's tiles are not configured%s",
+		     mine.released ? " any more: they were released" : "");
 }
 
 static struct tile *take(const struct call *c, int i)
@@ -71,7 +73,8 @@ static struct tile *take(const struct call *c, int i)
 	return &mine.tile[i];
 }
 
-/* ---- the instructions --------------------------------------------------------------------------------------------- */
+/* ---- the instructions ---------------------------------------------------------------------------------------------
+ */
 
 static void ldtilecfg(const struct call *c)
 {
@@ -168,15 +171,16 @@ static void multiply(const struct call *call)
 }
 
 static const struct kind kinds[] = {
-	{0x49, NP, MEMORY, "ldtilecfg", ldtilecfg},	{0x49, P66, MEMORY, "sttilecfg", sttilecfg},
+	{0x49, NP, MEMORY, "ldtilecfg", ldtilecfg},    {0x49, P66, MEMORY, "sttilecfg", sttilecfg},
 	{0x49, NP, ALONE, "tilerelease", tilerelease}, {0x49, F2, ONE, "tilezero", tilezero},
-	{0x4b, F2, STRIDED, "tileloadd", tileload},	{0x4b, P66, STRIDED, "tileloaddt1", tileload},
-	{0x4b, F3, STRIDED, "tilestored", tilestore},	{0x5c, F3, THREE, "tdpbf16ps", multiply},
-	{0x5e, F2, THREE, "tdpbssd", multiply},	{0x5e, F3, THREE, "tdpbsud", multiply},
-	{0x5e, P66, THREE, "tdpbusd", multiply},	{0x5e, NP, THREE, "tdpbuud", multiply},
+	{0x4b, F2, STRIDED, "tileloadd", tileload},    {0x4b, P66, STRIDED, "tileloaddt1", tileload},
+	{0x4b, F3, STRIDED, "tilestored", tilestore},  {0x5c, F3, THREE, "tdpbf16ps", multiply},
+	{0x5e, F2, THREE, "tdpbssd", multiply},	       {0x5e, F3, THREE, "tdpbsud", multiply},
+	{0x5e, P66, THREE, "tdpbusd", multiply},       {0x5e, NP, THREE, "tdpbuud", multiply},
 };
 
-/* ---- decoding ----------------------------------------------------------------------------------------------------- */
+/* ---- decoding -----------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t reg(const greg_t *r, int i)
 {
@@ -211,7 +215,8 @@ static const uint8_t *address(const uint8_t *p, const greg_t *r, int high, uint6
 		index = i == 4 ? 0 : (int64_t)(reg(r, i) << (p[0] >> 6));
 		p++;
 	}
-	if (mod == 0 && (base & 7) == 5) { /* no base: with SIB the number alone, without it from the next instruction */
+	if (mod == 0 &&
+	    (base & 7) == 5) { /* no base: with SIB the number alone, without it from the next instruction */
 		at += (uint64_t)(int64_t)int32_at(p) + (rm == 4 ? 0 : (uint64_t)(uintptr_t)(p + 4));
 		p += 4;
 	} else {
@@ -257,7 +262,8 @@ static const uint8_t *decode(const uint8_t *p, const greg_t *r, struct call *c)
 			return NULL;
 		p++;
 	}
-	if (p[0] != 0xc4 || (p[1] & 0x9f) != 0x82 || p[2] & 0x84) /* VEX of map 0F38; W, L and the first register's 8 off */
+	if (p[0] != 0xc4 || (p[1] & 0x9f) != 0x82 ||
+	    p[2] & 0x84) /* VEX of map 0F38; W, L and the first register's 8 off */
 		return NULL;
 	high = (uint8_t)(~p[1] >> 5 & 3); /* bit 0 of the base (VEX.B), bit 1 of the index (VEX.X) */
 	rest = p[2];
@@ -288,7 +294,8 @@ static void on_illegal(int sig, siginfo_t *info, void *context)
 	r[REG_RIP] = (greg_t)(uintptr_t)next;
 }
 
-/* ---- putting it in place ------------------------------------------------------------------------------------------ */
+/* ---- putting it in place ------------------------------------------------------------------------------------------
+ */
 
 int tile_host_software(void)
 {
