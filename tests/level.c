@@ -173,6 +173,31 @@ static void check_lowered(void)
 	CHECK("exact/level.lowered/nothing-to-say", !*line, "'%s'", line);
 }
 
+/* The device on such a machine: lowered with that line unasked, refused when asked for more. */
+static void check_device(void)
+{
+	const struct fr_levels refused = {.has = FR_LEVEL_AMX, .found = FR_LEVEL_REF, .why = "nobody permits it"};
+	struct fr_dev_opts opts = {.backend = "cpu", .threads = 1};
+	struct fr_dev *dev;
+	struct fr_error err = {0};
+
+	fr_levels_in_tests = &refused;
+	if (fr_dev_open(&opts, &dev, &err) == 0) {
+		CHECK("exact/level.device/lowered",
+		      !strcmp(dev->isa, "cpu-ref") &&
+			      !strcmp(dev->lowered, "this CPU has amx, but nobody permits it: ref is used"),
+		      "isa %s, '%s'", dev->isa, dev->lowered);
+		dev->ops->close(dev);
+	} else {
+		test_fail("exact/level.device/lowered", "%s", err.text);
+	}
+	opts.isa = "amx";
+	CHECK("exact/level.device/asked", fr_dev_open(&opts, &dev, &err) != 0 && err.code == FR_E_DEVICE &&
+		      strstr(err.text, "this CPU has amx, but nobody permits it; what can be used is ref"),
+	      "code %s: %s", fr_code_name(err.code), err.text);
+	fr_levels_in_tests = NULL;
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < sizeof found / sizeof *found; i++)
@@ -180,5 +205,6 @@ int main(void)
 	for (size_t i = 0; i < sizeof chosen / sizeof *chosen; i++)
 		check_chosen(i);
 	check_lowered();
+	check_device();
 	return test_done();
 }
