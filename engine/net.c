@@ -44,7 +44,7 @@ static int mat(struct walk *w, const struct fr_tensor *t, struct fr_mat *out)
 	const size_t rows = t->ndim ? (size_t)t->shape[0] : 1;
 	size_t bytes;
 
-	if (w->maps && (uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].bytes == 0) {
+	if (w->maps && (uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].align == 0) {
 		w->mapped += t->bytes;
 		return w->dev ? w->dev->ops->weight(w->dev, t, out, w->err) : 0;
 	}

@@ -1,5 +1,6 @@
 /* Making, running and fetching a case of the kernel check (check.h). */
 #include "check.h"
+#include "q8.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PERIOD 65521 /* weights repeat after this many items: a prime, so that rows differ */
+#define PERIOD 65521 /* weights repeat after this many items: a prime, so that rows differ; q8_0 after 2047 blocks */
 #define POISON 0xff  /* as bytes: a NaN in f32, f16 and bf16 */
 #define SEQ_STEP 37  /* each sequence is this much shorter than the one before */
 #define STRIDE_EXTRA 5
@@ -136,11 +137,33 @@ static int add_slot(struct fr_check *ck, enum fr_slot slot, size_t n, float scal
 	return 0;
 }
 
+/* A block as quantisers make it: the largest value is 127 of its scale. Every 16th is what a file may hold besides:
+ * nothing but -128, -128 and 127 in turn, a negative scale, a scale of 0. */
+static void store_q8(char *block, size_t i, float scale, uint64_t *seed)
+{
+	enum { USUAL, LOW, ENDS, NEGATIVE, EMPTY } kind = i % 16 == 5 ? LOW + i / 16 % 4 : USUAL;
+	float v[FR_Q8_ITEMS], top = FR_Q8_TINY;
+
+	for (int j = 0; j < FR_Q8_ITEMS; j++) {
+		v[j] = next_value(seed, scale);
+		top = fmaxf(top, fabsf(v[j]));
+	}
+	store(FR_F16, block, 0, kind == EMPTY ? 0 : kind == NEGATIVE ? -top / 127 : top / 127);
+	for (int j = 0; j < FR_Q8_ITEMS; j++) {
+		int q = (int)lrintf(v[j] / top * 127);
+
+		block[2 + j] = (char)(kind == LOW ? -128 : kind == ENDS ? j % 2 * 255 - 128 : q);
+	}
+}
+
 /* Weights [rows, cols] as a checkpoint's: pages of a file, mapped, the last byte before a page that cannot be read. */
 static int add_weight(struct fr_check *ck, int i, int rows, int cols, uint64_t *seed)
 {
-	enum fr_dtype type = fr_check_type(&ck->c, i);
-	size_t item = (size_t)fr_dtypes[type].bytes, n = (size_t)rows * (size_t)cols, bytes = n * item;
+	const enum fr_dtype dtype = fr_check_type(&ck->c, i);
+	const struct fr_dtype_info *type = &fr_dtypes[dtype];
+	size_t item = (size_t)type->bytes, n = (size_t)rows * (size_t)cols / (size_t)type->items, bytes = n * item;
+	size_t period = PERIOD / (size_t)type->items;
+	float scale = 2.0f / sqrtf((float)cols);
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), odd = ck->c.with & FR_ODD_WEIGHT ? 1 : 0;
 	size_t inner = (bytes + odd + page - 1) / page * page;
 	int fd = memfd_create("weights", MFD_CLOEXEC);
@@ -157,15 +180,19 @@ static int add_weight(struct fr_check *ck, int i, int rows, int cols, uint64_t *
 	close(fd);
 	data = map + page + inner - bytes - odd;
 	memset(map + page, POISON, (size_t)(data - map) - page);
-	for (size_t j = 0; j < n && j < PERIOD; j++)
-		store(type, data, j, next_value(seed, 2.0f / sqrtf((float)cols)));
-	for (size_t j = PERIOD; j < n; j += PERIOD)
-		memcpy(data + j * item, data, (n - j < PERIOD ? n - j : PERIOD) * item);
+	for (size_t j = 0; j < n && j < period; j++) {
+		if (dtype == FR_Q8_0)
+			store_q8(data + j * item, j, scale, seed);
+		else
+			store(dtype, data, j, next_value(seed, scale));
+	}
+	for (size_t j = period; j < n; j += period)
+		memcpy(data + j * item, data, (n - j < period ? n - j : period) * item);
 	ck->map[i] = map;
 	ck->map_bytes[i] = inner + 2 * page;
 	ck->w[i] = (struct fr_tensor){.name = "weights",
 				      .file = "check",
-				      .dtype = type,
+				      .dtype = dtype,
 				      .ndim = 2,
 				      .shape = {rows, cols},
 				      .data = data,

@@ -75,9 +75,13 @@ int fr_mat_of(const struct fr_tensor *t, struct fr_mat *out, struct fr_error *er
 	int64_t cols = 1;
 
 	if (!fr_dtypes[t->dtype].real || t->ndim < 2)
-		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s %s, expected a matrix of f32, f16 or bf16",
+		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s %s, expected a matrix of f32, f16, bf16 or q8_0",
 			       t->file, t->name, fr_dtypes[t->dtype].name,
 			       fr_shape_text(t->shape, t->ndim, shape, sizeof shape));
+	if (t->shape[t->ndim - 1] % fr_dtypes[t->dtype].items)
+		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s %s, expected rows of a multiple of %d items",
+			       t->file, t->name, fr_dtypes[t->dtype].name,
+			       fr_shape_text(t->shape, t->ndim, shape, sizeof shape), fr_dtypes[t->dtype].items);
 	for (int i = 1; i < t->ndim; i++)
 		if (t->shape[i] <= 0 || __builtin_mul_overflow(cols, t->shape[i], &cols))
 			cols = INT64_MAX;
@@ -92,7 +96,7 @@ int fr_mat_of(const struct fr_tensor *t, struct fr_mat *out, struct fr_error *er
 int fr_vec_of(const struct fr_tensor *t, size_t *items, struct fr_error *err)
 {
 	*items = fr_tensor_items(t);
-	if (!fr_dtypes[t->dtype].real || *items > SIZE_MAX / sizeof(float))
+	if (!fr_dtypes[t->dtype].real || fr_dtypes[t->dtype].items != 1 || *items > SIZE_MAX / sizeof(float))
 		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s, expected f32, f16 or bf16", t->file, t->name,
 			       fr_dtypes[t->dtype].name);
 	return 0;
@@ -103,7 +107,7 @@ int fr_host_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat 
 	void *copy;
 
 	FR_TRY(fr_mat_of(t, out, err));
-	if ((uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].bytes == 0)
+	if ((uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].align == 0)
 		return 0;
 	FR_TRY(fr_host_alloc(dev, t->bytes, &copy, err));
 	memcpy(copy, t->data, t->bytes);

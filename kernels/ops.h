@@ -32,6 +32,12 @@
  *                after each of these operations. That is tdpbf16ps by Intel's manual; kernels/tiles.h spells it out,
  *                and ref computes it as "ref-amx" and "ref-amx-precise".
  *
+ *   q8(x, w)     of q8_0 weights, at every level and in both phases. x is quantised in blocks of 32 along k: d = max |x| /
+ *                127; below 2^-126 d is 0 and so is every q, else q = rne(x * (1 / d)), which is at most 127. A block with a
+ *                value that is not finite has d = NaN, so that its sums are NaN. acc = +0; for each block in order:
+ *                acc = fma(float(sum of q * w's int8), float(w's scale) * d, acc). The sum is exact. kernels/q8.h spells
+ *                it out. In a gated product where one matrix is q8_0 the other is multiplied as it is alone.
+ *
  * FR_PREFILL matrix products use seq (or pairs, or tiles), FR_DECODE ones lane (or pair lanes): chosen by phase, never by
  * the number of rows. exp, erf, log and sigmoid are those of kernels/math.h, never libm's. Division and sqrt are IEEE.
  *
@@ -49,7 +55,7 @@ enum fr_phase { FR_PREFILL, FR_DECODE };
  * aligned to its element size. */
 struct fr_mat {
 	const void *data;
-	enum fr_dtype dtype; /* f32, f16, bf16 */
+	enum fr_dtype dtype; /* f32, f16, bf16; q8_0 (not in patch), where cols is a multiple of 32 */
 	int rows, cols; /* cols <= FR_MAX_COLS: weight() refuses more, so that a row's scratch memory is bounded */
 };
 #define FR_MAX_COLS (1 << 19)
@@ -67,7 +73,7 @@ struct fr_kv {
 };
 
 /* y[r,n] = act( dot(x[r,:], w[n,:]) + bias[n] ) * scale[n] + residual[r,n], each step rounded; a NULL part is left out.
- * dot is seq or lane by phase; act is kernels/math.h's, where ReLU keeps NaN. residual may be y itself (in place). */
+ * dot is seq or lane by phase, or q8; act is kernels/math.h's, where ReLU keeps NaN. residual may be y itself (in place). */
 struct fr_linear {
 	const float *x;        /* [rows, w.cols], rows x_stride floats apart */
 	size_t x_stride;       /* 0: w.cols */

@@ -4,6 +4,7 @@
  * right. fmaf comes from the C library, which rounds it exactly on every machine; everything else that libm offers is
  * kernels/math.h's. A weight row is widened once and used for every row of x, which changes no sum. */
 #include "ref.h"
+#include "q8.h"
 #include "tiles.h"
 
 #include <assert.h>
@@ -17,12 +18,14 @@ static float phase_dot(enum fr_phase phase, const float *a, const float *b, int 
 	return phase == FR_DECODE ? fr_lane_dot(a, b, n) : fr_seq_dot(a, b, n);
 }
 
-/* One product of a row of x and a widened row of weights, whose type is `weights`. */
+/* One product of a row of x and a row of weights, whose type is `weights`: widened, or q8_0 as it lies. */
 static float product_dot(const struct fr_ref *ref, enum fr_phase phase, enum fr_dtype weights, const float *a,
-			 const float *b, int n)
+			 const void *b, int n)
 {
 	int terms = ref->rounds.pairs;
 
+	if (weights == FR_Q8_0)
+		return fr_q8_dot(a, b, n);
 	if (ref->rounds.tiles && phase == FR_PREFILL)
 		return fr_tile_dot(a, b, n, terms, fr_tile_terms(weights));
 	if (terms && weights == FR_BF16)
@@ -33,19 +36,28 @@ static float product_dot(const struct fr_ref *ref, enum fr_phase phase, enum fr_
 /* Row n of w as float32, in wide [w->cols]. */
 static void widen_row(const struct fr_mat *w, int n, float *wide)
 {
-	size_t bytes = (size_t)w->cols * (size_t)fr_dtypes[w->dtype].bytes;
+	size_t bytes = fr_dtype_bytes(w->dtype, (size_t)w->cols);
 
 	fr_to_f32(w->dtype, (const char *)w->data + (size_t)n * bytes, wide, (size_t)w->cols);
+}
+
+/* Row n of w as product_dot takes it; wide [w->cols] may be used. */
+static const void *product_row(const struct fr_mat *w, int n, float *wide)
+{
+	if (w->dtype == FR_Q8_0)
+		return (const char *)w->data + (size_t)n * fr_dtype_bytes(FR_Q8_0, (size_t)w->cols);
+	widen_row(w, n, wide);
+	return wide;
 }
 
 static void multiply(struct fr_ref *ref, const struct fr_linear *a)
 {
 	size_t stride = a->x_stride ? a->x_stride : (size_t)a->w.cols;
 	const float *x = fr_round_product(&ref->rounds, a->x, &stride, a->rows, a->w.cols, a->w.dtype, a->phase);
-	float *w = ref->wide[0];
 
 	for (int n = 0; n < a->w.rows; n++) {
-		widen_row(&a->w, n, w);
+		const void *w = product_row(&a->w, n, ref->wide[0]);
+
 		for (int r = 0; r < a->rows; r++) {
 			size_t at = (size_t)r * (size_t)a->w.rows + (size_t)n;
 			float v = product_dot(ref, a->phase, a->w.dtype, x + (size_t)r * stride, w, a->w.cols);
@@ -71,17 +83,17 @@ static void ref_linear(struct fr_dev *dev, const struct fr_linear *a)
 static void ref_glu(struct fr_dev *dev, const struct fr_glu *a)
 {
 	struct fr_ref *ref = (struct fr_ref *)dev;
-	float *const *w = ref->wide;
 	int cols = a->gate.cols;
 	int tiles = ref->rounds.tiles && a->phase == FR_PREFILL;
-	int mixed = a->gate.dtype != a->up.dtype && !tiles; /* float32 for pairs, of both */
+	int q8 = a->gate.dtype == FR_Q8_0 || a->up.dtype == FR_Q8_0;
+	int mixed = a->gate.dtype != a->up.dtype && !tiles && !q8; /* float32 for pairs, of both */
 	enum fr_dtype of_gate = mixed ? FR_F32 : a->gate.dtype, of_up = mixed ? FR_F32 : a->up.dtype;
 	size_t stride = (size_t)cols;
 	const float *in = fr_round_product(&ref->rounds, a->x, &stride, a->rows, cols, a->gate.dtype, a->phase);
 
 	for (int n = 0; n < a->gate.rows; n++) {
-		widen_row(&a->gate, n, w[0]);
-		widen_row(&a->up, n, w[1]);
+		const void *w[2] = {product_row(&a->gate, n, ref->wide[0]), product_row(&a->up, n, ref->wide[1])};
+
 		for (int r = 0; r < a->rows; r++) {
 			const float *x = in + (size_t)r * stride;
 			float gate = product_dot(ref, a->phase, of_gate, x, w[0], cols);

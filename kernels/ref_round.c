@@ -101,7 +101,7 @@ const float *fr_round_product(struct fr_rounds *r, const float *x, size_t *strid
 	size_t n = (size_t)cols;
 	float *y;
 
-	if (!r->on || weights == FR_F32)
+	if (!r->on || weights == FR_F32 || weights == FR_Q8_0)
 		return x;
 	y = room(r, 0, (size_t)rows * n);
 	if (!y)

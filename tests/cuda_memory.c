@@ -157,6 +157,15 @@ static void weights(void)
 		free(got);
 	}
 	CHECK("exact/cuda/memory/weights", wrong == 0, "%d of %d lie differently", wrong, WEIGHTS);
+	t[0] = (struct fr_tensor){.name = "w",
+				  .file = "f",
+				  .dtype = FR_Q8_0,
+				  .ndim = 2,
+				  .shape = {1, 32},
+				  .bytes = 34,
+				  .data = t[0].data};
+	CHECK("exact/cuda/memory/quantised", dev->ops->weight(dev, &t[0], &m[0], &err) && strstr(err.text, "is q8_0"),
+	      "%s", err.text);
 	CHECK("exact/cuda/memory/act-dtype", ((struct fr_cuda *)dev)->act_dtype == types[(WEIGHTS - 1) % 3], "type %d",
 	      ((struct fr_cuda *)dev)->act_dtype);
 	dev->ops->close(dev);

@@ -171,6 +171,27 @@ static const struct fr_check_case fixed_rows[] = {
 	FR_CASE_CHAIN(2, PREFILL, BF16, 40, 66, 588, FR_MIXED | BIAS, NONE),
 	FR_CASE_CHAIN(2, PREFILL, F16, 37, 33, 128, FR_MIXED, NONE),
 	FR_CASE_CHAIN(2, DECODE, BF16, 5, 66, 300, FR_MIXED | BIAS, NONE),
+	/* q8_0: both phases, few rows and many, odd numbers of rows and outputs, one block and many */
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 577, 40, 1024, BIAS, QUICK_GELU),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 130, 67, 4096, BIAS | SCALE | RESIDUAL, GELU),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 19, 51, 352, STRIDED | RESIDUAL | INPLACE, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 803, 33, 64, BIAS, SILU),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 5, 1500, 32, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 1, 1, 32, BIAS, NONE),
+	FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 33, 50, 352, FR_ODD_WEIGHT | FR_LARGE, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, Q8_0, 1, 1003, 4096, 0, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, Q8_0, 1, 5, 11008, RESIDUAL | INPLACE, NONE),
+	FR_CASE_MATRIX(LINEAR, DECODE, Q8_0, 4, 129, 352, BIAS | SCALE | RESIDUAL, GELU),
+	FR_CASE_MATRIX(LINEAR, DECODE, Q8_0, 40, 37, 96, STRIDED, RELU),
+	FR_CASE_MATRIX(GLU, PREFILL, Q8_0, 70, 131, 352, 0, NONE),
+	FR_CASE_MATRIX(GLU, PREFILL, Q8_0, 801, 19, 32, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, Q8_0, 1, 688, 512, 0, NONE),
+	FR_CASE_MATRIX(GLU, DECODE, Q8_0, 7, 43, 96, 0, NONE),
+	FR_CASE_CHAIN(2, PREFILL, Q8_0, 70, 129, 352, BIAS | RESIDUAL, NONE),
+	FR_CASE_CHAIN(2, PREFILL, Q8_0, 803, 41, 64, STRIDED | BIAS, NONE),
+	FR_CASE_CHAIN(2, DECODE, Q8_0, 1, 512, 1024, 0, NONE),
+	FR_CASE_CHAIN(1, DECODE, Q8_0, 17, 67, 96, BIAS, SILU),
+	FR_CASE_EMBED(Q8_0, 50, 100, 352),
 	/* tokens: ties, rows that are not finite, odd vocabularies */
 	FR_CASE_PICK(1, 1, 0, 0),
 	FR_CASE_PICK(9, 32064, 0, 0),
@@ -184,17 +205,19 @@ static const struct fr_check_case fixed_rows[] = {
 /* The fixed rows, then every small number of rows in both phases and every head size. */
 static int kernel_rows(struct fr_check_case rows[MAX_ROWS])
 {
-	static const enum fr_dtype types[] = {FR_BF16, FR_F16, FR_F32};
+	static const enum fr_dtype types[] = {FR_BF16, FR_F16, FR_F32, FR_Q8_0};
 	int n = 0;
 
 	for (size_t i = 0; i < sizeof fixed_rows / sizeof *fixed_rows; i++)
 		rows[n++] = fixed_rows[i];
-	for (int t = 0; t < 3; t++)
+	for (int t = 0; t < 4; t++)
 		for (int m = 1; m <= 17; m++) {
-			rows[n++] = (struct fr_check_case)FR_CASE_MATRIX(LINEAR, DECODE, F32, m, 67, 331 + m, 0, NONE);
+			int k = types[t] == FR_Q8_0 ? 32 * m : 331 + m, less = types[t] == FR_Q8_0 ? 0 : 71;
+
+			rows[n++] = (struct fr_check_case)FR_CASE_MATRIX(LINEAR, DECODE, F32, m, 67, k, 0, NONE);
 			rows[n - 1].dtype = types[t];
 			rows[n++] =
-				(struct fr_check_case)FR_CASE_MATRIX(LINEAR, PREFILL, F32, m, 51, 260 + m, BIAS, NONE);
+				(struct fr_check_case)FR_CASE_MATRIX(LINEAR, PREFILL, F32, m, 51, k - less, BIAS, NONE);
 			rows[n - 1].dtype = types[t];
 		}
 	for (int hd = 8; hd <= 320; hd += 8) {

@@ -121,7 +121,8 @@ static int how_of(const struct fr_check_case *c, int how)
 {
 	if (c->op == FR_CHECK_ATTN && c->with & FR_DENSE)
 		return c->dtype == FR_BF16 ? how : 0;
-	if (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH)
+	if (c->dtype == FR_Q8_0 ||
+	    (c->op != FR_CHECK_LINEAR && c->op != FR_CHECK_GLU && c->op != FR_CHECK_PATCH))
 		return 0;
 	return c->dtype == FR_BF16 || c->with & FR_MIXED || (how >= 3 && c->phase == FR_PREFILL) ? how : 0;
 }

@@ -41,13 +41,15 @@ static void check_row(const struct fr_check_case *c, uint64_t seed, struct fr_de
 	fr_check_free(ck);
 }
 
-/* Of a party that multiplies in pairs or tiles only those products: the rest is ref's. Where the rounding of x depends
- * on the weights' type, each product has its own. */
+/* Of a party that multiplies in pairs or tiles only those products: the rest is ref's, and so is q8_0. Where the rounding
+ * of x depends on the weights' type, each product has its own. */
 static int wanted(const struct fr_check_case *c, const struct party *party, const char *pattern)
 {
 	int tiles = party->tiles && c->phase == FR_PREFILL;
 	char name[160];
 
+	if (c->dtype == FR_Q8_0 && (party->pairs || party->rounds))
+		return 0;
 	if (c->with & FR_MIXED && !tiles && (party->pairs || party->rounds))
 		return 0;
 	if (party->pairs && c->op == FR_CHECK_ATTN)

@@ -39,6 +39,10 @@ static int first_item(const struct fr_check_case *c, size_t i)
 static const struct probe probes[] = {
 	{"relu", FR_CASE_MATRIX(LINEAR, PREFILL, F32, 3, 37, 20, FR_WITH_BIAS, RELU), FR_SLOT_X, 7, NAN, first_row},
 	{"bf16", FR_CASE_MATRIX(LINEAR, PREFILL, BF16, 3, 37, 21, FR_WITH_BIAS, NONE), FR_SLOT_X, 7, NAN, first_row},
+	{"q8_0", FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 3, 37, 96, 0, NONE), FR_SLOT_X, 7, NAN, first_row},
+	{"q8_0/infinite", FR_CASE_MATRIX(LINEAR, PREFILL, Q8_0, 19, 37, 96, 0, NONE), FR_SLOT_X, 95, INFINITY,
+	 first_row},
+	{"q8_0/decode", FR_CASE_MATRIX(LINEAR, DECODE, Q8_0, 2, 37, 96, 0, NONE), FR_SLOT_X, 33, -NAN, first_row},
 	{"attn_map", FR_CASE_MAP(0, 3, 3, 70, 2, 8), FR_SLOT_X, (1 * 2 + 1) * 8 + 5, NAN, map_row},
 	{"map_bias", FR_CASE_MAP_BIAS(0, 37, 3, 5), FR_SLOT_X, 38 + 2, NAN, pixel},
 	{"map_bias/negative", FR_CASE_MAP_BIAS(0, 37, 3, 5), FR_SLOT_X, 38 + 2, -1, pixel},

@@ -28,7 +28,7 @@ int fr_bind_align(struct binder *b, struct fr_tensor *t)
 {
 	void *copy;
 
-	if (t->bytes == 0 || (uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].bytes == 0)
+	if (t->bytes == 0 || (uintptr_t)t->data % (uintptr_t)fr_dtypes[t->dtype].align == 0)
 		return 0;
 	copy = own(b, t, t->bytes, "which is not aligned");
 	if (!copy)

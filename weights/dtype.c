@@ -5,11 +5,17 @@
 #include "dtype.h"
 
 const struct fr_dtype_info fr_dtypes[FR_DTYPES] = {
-	[FR_F32] = {"f32", "F32", 1, 4, 1},    [FR_F16] = {"f16", "F16", 1, 2, 1},
-	[FR_BF16] = {"bf16", "BF16", 1, 2, 1}, [FR_F64] = {"f64", "F64", 1, 8, 0},
-	[FR_I32] = {"i32", "I32", 1, 4, 0},    [FR_I64] = {"i64", "I64", 1, 8, 0},
-	[FR_U8] = {"u8", "U8", 1, 1, 0},       [FR_I8] = {"i8", "I8", 1, 1, 0},
-	[FR_I16] = {"i16", "I16", 1, 2, 0},    [FR_BOOL] = {"bool", "BOOL", 1, 1, 0},
+	[FR_F32] = {"f32", "F32", 1, 4, 4, 1},
+	[FR_F16] = {"f16", "F16", 1, 2, 2, 1},
+	[FR_BF16] = {"bf16", "BF16", 1, 2, 2, 1},
+	[FR_F64] = {"f64", "F64", 1, 8, 8, 0},
+	[FR_I32] = {"i32", "I32", 1, 4, 4, 0},
+	[FR_I64] = {"i64", "I64", 1, 8, 8, 0},
+	[FR_U8] = {"u8", "U8", 1, 1, 1, 0},
+	[FR_I8] = {"i8", "I8", 1, 1, 1, 0},
+	[FR_I16] = {"i16", "I16", 1, 2, 2, 0},
+	[FR_BOOL] = {"bool", "BOOL", 1, 1, 1, 0},
+	[FR_Q8_0] = {"q8_0", NULL, FR_Q8_ITEMS, FR_Q8_BYTES, 2, 1},
 };
 
 float fr_f16_f32(uint16_t h)
@@ -42,6 +48,23 @@ uint16_t fr_f32_f16(float f)
 	return (uint16_t)(sign | ((a - 0x38000000u + 0xfff + (a >> 13 & 1)) >> 13));
 }
 
+/* n items of blocks; the last may be used in part. */
+static void widen_q8(const unsigned char *p, float *dst, size_t n)
+{
+	float d = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const unsigned char *block = p + i / FR_Q8_ITEMS * FR_Q8_BYTES;
+		uint16_t h;
+
+		if (i % FR_Q8_ITEMS == 0) {
+			memcpy(&h, block, 2);
+			d = fr_f16_f32(h);
+		}
+		dst[i] = d * (float)(int8_t)block[2 + i % FR_Q8_ITEMS];
+	}
+}
+
 void fr_to_f32(enum fr_dtype dtype, const void *src, float *dst, size_t n)
 {
 	const unsigned char *p = src;
@@ -49,6 +72,10 @@ void fr_to_f32(enum fr_dtype dtype, const void *src, float *dst, size_t n)
 
 	if (dtype == FR_F32) {
 		memcpy(dst, src, n * 4);
+		return;
+	}
+	if (dtype == FR_Q8_0) {
+		widen_q8(p, dst, n);
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {

@@ -184,7 +184,7 @@ static int read_dtype(struct parser *s, struct fr_tensor *t)
 
 	FR_TRY(read_string(s, &word));
 	for (int d = 0; d < FR_DTYPES; d++)
-		if (strcmp(word, fr_dtypes[d].st_name) == 0) {
+		if (fr_dtypes[d].st_name && strcmp(word, fr_dtypes[d].st_name) == 0) {
 			t->dtype = (enum fr_dtype)d;
 			s->used = start; /* the word is not needed any more */
 			return 0;

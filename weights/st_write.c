@@ -83,6 +83,12 @@ int fr_st_create(const char *path, const struct fr_tensor *table, size_t n, cons
 	struct fr_st_writer *w = calloc(1, sizeof *w);
 
 	*out = NULL;
+	for (size_t i = 0; i < n; i++)
+		if (!fr_dtypes[table[i].dtype].st_name) {
+			free(w);
+			return fr_fail(err, FR_E_USAGE, "%s: tensor %.200s is %s, which safetensors has no word for",
+				       path, table[i].name, fr_dtypes[table[i].dtype].name);
+		}
 	if (!w || !(w->path = strdup(path)) || asprintf(&w->tmp, "%s.tmp.%ld", path, (long)getpid()) < 0) {
 		if (w) {
 			free(w->path);

@@ -73,6 +73,11 @@ int fr_tensor_nonfinite(const struct fr_tensor *t, size_t *index)
 	size_t n = fr_tensor_items(t), step = (size_t)fr_dtypes[t->dtype].bytes;
 	const uint8_t *p = t->data;
 
+	for (size_t i = 0; t->dtype == FR_Q8_0 && i < n; i += FR_Q8_ITEMS, p += FR_Q8_BYTES)
+		if (!item_is_finite(p, FR_F16)) { /* the scale */
+			*index = i;
+			return 1;
+		}
 	if (t->dtype != FR_F32 && t->dtype != FR_F16 && t->dtype != FR_BF16 && t->dtype != FR_F64)
 		return 0;
 	for (size_t i = 0; i < n;) {

@@ -77,9 +77,10 @@ static inline size_t fr_kv_head(const struct fr_kv *kv, int layer, int seq, int 
 	return at * (size_t)kv->max_pos * (size_t)kv->head_dim;
 }
 
-/* gemm.c, gemv.c, attn.c, attn_decode.c, map.c: floats of scratch that a worker needs there. */
+/* gemm.c, gemv.c, q8.c, attn.c, attn_decode.c, map.c: floats of scratch that a worker needs there. */
 size_t fr_gemm_scratch(const struct fr_ukr *u);
 size_t fr_gemv_scratch(const struct fr_ukr *u);
+size_t fr_q8_scratch(const struct fr_ukr *u);
 size_t fr_attn_scratch(const struct fr_ukr *u);
 size_t fr_attn_decode_scratch(const struct fr_ukr *u);
 size_t fr_map_scratch(const struct fr_ukr *u);
@@ -88,6 +89,9 @@ void fr_gemm_glu(struct fr_cpu *cpu, const struct fr_glu *a);
 void fr_gemm_patch(struct fr_cpu *cpu, const struct fr_patch *a);
 void fr_gemv_linear(struct fr_cpu *cpu, const struct fr_linear *a);
 void fr_gemv_glu(struct fr_cpu *cpu, const struct fr_glu *a);
+/* Products of q8_0 weights in either phase: all of a chain; both matrices of glu, or one. */
+void fr_q8_linear(struct fr_cpu *cpu, const struct fr_linear *a);
+void fr_q8_glu(struct fr_cpu *cpu, const struct fr_glu *a);
 void fr_cpu_attn(struct fr_dev *dev, const struct fr_attn *a);
 void fr_attn_decode(struct fr_cpu *cpu, const struct fr_attn *a); /* over a KV cache, FR_DECODE */
 void fr_cpu_attn_map(struct fr_dev *dev, const struct fr_attn_map *a);

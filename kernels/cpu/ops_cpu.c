@@ -9,20 +9,52 @@ static void patch(struct fr_dev *dev, const struct fr_patch *a)
 	fr_gemm_patch((struct fr_cpu *)dev, a);
 }
 
-static void linear(struct fr_dev *dev, const struct fr_linear *a)
+static void plain_linear(struct fr_cpu *cpu, const struct fr_linear *a)
 {
 	if (a->phase == FR_DECODE)
-		fr_gemv_linear((struct fr_cpu *)dev, a);
+		fr_gemv_linear(cpu, a);
 	else
-		fr_gemm_linear((struct fr_cpu *)dev, a);
+		fr_gemm_linear(cpu, a);
 }
 
+/* The products of a chain need nothing of each other: those of q8_0 weights become a chain of their own. */
+static void linear(struct fr_dev *dev, const struct fr_linear *a)
+{
+	struct fr_linear part[FR_MAX_ALSO];
+	const struct fr_linear *chain[2] = {NULL, NULL}, **end[2] = {&chain[0], &chain[1]};
+
+	for (int n = 0; a; a = a->also, n++) {
+		const int q8 = a->w.dtype == FR_Q8_0;
+
+		part[n] = *a;
+		part[n].also = NULL;
+		*end[q8] = &part[n];
+		end[q8] = &part[n].also;
+	}
+	if (chain[0])
+		plain_linear((struct fr_cpu *)dev, chain[0]);
+	if (chain[1])
+		fr_q8_linear((struct fr_cpu *)dev, chain[1]);
+}
+
+/* Where one matrix is q8_0, the other's product waits in y. */
 static void glu(struct fr_dev *dev, const struct fr_glu *a)
 {
-	if (a->phase == FR_DECODE)
-		fr_gemv_glu((struct fr_cpu *)dev, a);
+	struct fr_cpu *cpu = (struct fr_cpu *)dev;
+	const int gate_q8 = a->gate.dtype == FR_Q8_0, up_q8 = a->up.dtype == FR_Q8_0;
+
+	if (gate_q8 != up_q8)
+		plain_linear(cpu, &(struct fr_linear){.x = a->x,
+						      .w = gate_q8 ? a->up : a->gate,
+						      .y = a->y,
+						      .rows = a->rows,
+						      .phase = a->phase});
+	if (gate_q8 || up_q8)
+		fr_q8_glu(cpu, a);
+	else if (a->phase == FR_DECODE)
+		fr_gemv_glu(cpu, a);
 	else
-		fr_gemm_glu((struct fr_cpu *)dev, a);
+		fr_gemm_glu(cpu, a);
 }
 
 static void close_cpu(struct fr_dev *dev)
@@ -64,6 +96,7 @@ static size_t scratch_floats(const struct fr_ukr *u)
 	size_t need = fr_gemm_scratch(u);
 
 	need = fr_gemv_scratch(u) > need ? fr_gemv_scratch(u) : need;
+	need = fr_q8_scratch(u) > need ? fr_q8_scratch(u) : need;
 	need = fr_attn_scratch(u) > need ? fr_attn_scratch(u) : need;
 	need = fr_attn_decode_scratch(u) > need ? fr_attn_decode_scratch(u) : need;
 	need = fr_map_scratch(u) > need ? fr_map_scratch(u) : need;

@@ -85,7 +85,7 @@ static void embed_rows(void *arg, int i, int worker)
 {
 	const struct embed_job *j = arg;
 	const struct fr_embed *a = j->a;
-	size_t dim = (size_t)a->table.cols, bytes = (size_t)fr_dtypes[a->table.dtype].bytes;
+	size_t dim = (size_t)a->table.cols, bytes = fr_dtype_bytes(a->table.dtype, dim);
 
 	(void)worker;
 	for (int r = i * ROWS; r < fr_min(a->rows, (i + 1) * ROWS); r++) {
@@ -95,7 +95,7 @@ static void embed_rows(void *arg, int i, int worker)
 			memcpy(y, a->images + (size_t)(-1 - a->ids[r]) * dim, dim * sizeof *y);
 		else
 			j->cpu->u.widen[a->table.dtype](
-				a->table.cols, (const char *)a->table.data + (size_t)a->ids[r] * dim * bytes, y);
+				a->table.cols, (const char *)a->table.data + (size_t)a->ids[r] * bytes, y);
 	}
 }
 

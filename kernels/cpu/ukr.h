@@ -69,7 +69,30 @@ typedef void fr_dots_fn(int n, int dim, const float *q, const void *k, size_t ld
 /* As fr_axpy_fn. */
 typedef void fr_sum_fn(int n, int dim, const float *p, const void *v, size_t ldv, struct fr_ahead next, float *o);
 
+/* Products of q8_0 weights (ops.h, "q8"), whose bits depend on nothing but x and w. x is quantised once a product, in
+ * tiles: [blocks of 32][rows of the tile], x_bytes each, in the level's own format; weights are used as they lie, by
+ * mul_few, or from panels of nr outputs, [blocks], w_bytes each. */
+struct fr_q8_ukr {
+	/* Quantises rows of x, ldx apart, into one tile. */
+	void (*pack_x)(int rows, int blocks, const float *x, size_t ldx, void *dst);
+	/* w: n <= nr rows, ldw bytes apart; the outputs n..nr-1 of the panel are anything. */
+	void (*pack_w)(int n, int blocks, const void *w, size_t ldw, void *dst);
+	/* c [m, n] (ldc floats apart) = q8 over the blocks of a tile of m <= mr rows and a panel, started from c where
+	 * `more`, from +0 otherwise. */
+	void (*mul)(int m, int n, int blocks, const void *x, const void *w, float *c, size_t ldc, int more);
+	/* The same of rows <= few rows of x and n rows of weights ldw bytes apart, each read once. NULL: few is 0. */
+	void (*mul_few)(int rows, int n, int blocks, const void *x, const void *w, size_t ldw, float *c, size_t ldc);
+	size_t x_bytes, w_bytes;
+	int mr, nr;
+	int few;
+	int few_cols; /* weight rows of a tile of mul_few: jobs take multiples of it */
+	int kb;	      /* blocks of a panel, which stays in L1 while mc rows pass */
+	int mc;	      /* rows of a block, which stays in L2 while nc columns pass; a multiple of mr */
+	int nc;	      /* columns of a job, a multiple of nr */
+};
+
 struct fr_ukr {
+	struct fr_q8_ukr q8;
 	/* Matrix product on packed panels. c [m, n] (ldc floats apart) = seq over k of a [m, k] (lda apart) and b [k,
 	 * nr], started from c where `more`, from +0 otherwise. m <= mr, n <= nr. ahead: how far behind a the rows lie
 	 * that come next, to be fetched meanwhile; 0 for none. */
@@ -133,6 +156,12 @@ void fr_ukr_avx2_attn(struct fr_ukr *u);
 void fr_ukr_avx512(struct fr_ukr *u);
 void fr_ukr_avx512_gemv(struct fr_ukr *u);
 void fr_ukr_avx512_attn(struct fr_ukr *u);
+/* The same for products of q8_0 weights, each called by its level's function. */
+void fr_ukr_ref_q8(struct fr_ukr *u);
+void fr_ukr_avx2_q8(struct fr_ukr *u);
+void fr_ukr_avx512_q8(struct fr_ukr *u);
+void fr_ukr_avx512bf16_q8(struct fr_ukr *u);
+void fr_ukr_amx_q8(struct fr_ukr *u);
 /* Adds products in pairs: on top of avx512, or in plain C on top of ref. */
 void fr_ukr_avx512bf16(struct fr_ukr *u);
 void fr_ukr_avx512bf16_gemv(struct fr_ukr *u);

@@ -268,4 +268,5 @@ void fr_ukr_amx(struct fr_ukr *u)
 		.multiply = {{multiply_11, multiply_12}, {multiply_21, multiply_22}},
 		.transpose = transpose,
 	};
+	fr_ukr_amx_q8(u);
 }

@@ -165,4 +165,5 @@ void fr_ukr_avx2(struct fr_ukr *u)
 	fr_ukr_avx2_gemv(u);
 	fr_ukr_avx2_attn(u);
 	fr_ukr_avx2_rows(u);
+	fr_ukr_avx2_q8(u);
 }

@@ -194,4 +194,5 @@ void fr_ukr_avx512(struct fr_ukr *u)
 	fr_ukr_avx512_gemv(u);
 	fr_ukr_avx512_attn(u);
 	fr_ukr_avx512_rows(u);
+	fr_ukr_avx512_q8(u);
 }

@@ -203,4 +203,5 @@ void fr_ukr_avx512bf16(struct fr_ukr *u)
 	u->pack_terms[0] = pack_terms_1;
 	u->pack_terms[1] = pack_terms_2;
 	fr_ukr_avx512bf16_gemv(u);
+	fr_ukr_avx512bf16_q8(u);
 }

@@ -359,6 +359,11 @@ static void divide_by(int n, float *x, float a)
 		x[i] /= a;
 }
 
+static void widen_q8_0(int n, const void *src, float *dst)
+{
+	fr_to_f32(FR_Q8_0, src, dst, (size_t)n);
+}
+
 static void narrow_f32(int n, const float *src, void *dst)
 {
 	memcpy(dst, src, (size_t)n * sizeof *src);
@@ -400,9 +405,10 @@ void fr_ukr_ref(struct fr_ukr *u)
 		.softmax = softmax,
 		.scale = scale_by,
 		.divide = divide_by,
-		.widen = {[FR_F32] = widen_f32, [FR_F16] = widen_f16, [FR_BF16] = widen_bf16},
+		.widen = {[FR_F32] = widen_f32, [FR_F16] = widen_f16, [FR_BF16] = widen_bf16, [FR_Q8_0] = widen_q8_0},
 		.narrow = {[FR_F32] = narrow_f32, [FR_F16] = narrow_f16},
 	};
+	fr_ukr_ref_q8(u);
 }
 
 void fr_ukr_ref_pairs(struct fr_ukr *u)

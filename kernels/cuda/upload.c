@@ -253,6 +253,9 @@ int fr_cu_weight(struct fr_dev *dev, const struct fr_tensor *t, struct fr_mat *o
 	void *p;
 
 	FR_TRY(fr_mat_of(t, out, err));
+	if (fr_dtypes[t->dtype].items != 1)
+		return fr_fail(err, FR_E_MODEL, "%s: tensor %s is %s, the cuda backend expects f32, f16 or bf16",
+			       t->file, t->name, fr_dtypes[t->dtype].name);
 	size = (size_t)fr_dtypes[t->dtype].bytes;
 	pitch = (size_t)fr_pitch(out->cols) * size;
 	bytes = (size_t)out->rows * pitch;
