@@ -137,6 +137,8 @@ enum fr_peak fr_cpu_peak_of(const struct fr_dev *dev, enum fr_dtype weights, enu
 {
 	const struct level *l = level_of(dev);
 
+	if (weights == FR_Q8_0 && phase == FR_PREFILL && l->loop[FR_PEAK_INT8_TILES])
+		return FR_PEAK_INT8_TILES;
 	if (weights == FR_Q8_0)
 		return l->loop[FR_PEAK_INT8] ? FR_PEAK_INT8 : FR_PEAK_FMA;
 	if (phase == FR_PREFILL && l->loop[FR_PEAK_BF16_TILES])
