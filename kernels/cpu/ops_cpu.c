@@ -2,6 +2,7 @@
 #include "cpu.h"
 #include "../ref_round.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 static void patch(struct fr_dev *dev, const struct fr_patch *a)
@@ -26,6 +27,7 @@ static void linear(struct fr_dev *dev, const struct fr_linear *a)
 	for (int n = 0; a; a = a->also, n++) {
 		const int q8 = a->w.dtype == FR_Q8_0;
 
+		assert(n < FR_MAX_ALSO);
 		part[n] = *a;
 		part[n].also = NULL;
 		*end[q8] = &part[n];
