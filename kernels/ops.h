@@ -24,13 +24,14 @@
  *                product of which one matrix is not bf16 uses lane for both.
  *
  *   tiles(x, w)  of the level amx: what its products use in FR_PREFILL instead of seq, whatever the weights' type. x
- *                comes in the terms of pairs, w in one (bf16) or two (f16, exactly; f32, up to 2^-17 of w), the second
- *                again bf16(w - first). acc = +0; for each 32 elements in order of k, x and w beyond the end 0, and for
- *                each product of terms, of those that there are: x's second with w's second, first with second, first
- *                with first, second with first: even = odd = +0; for p = 0..15: even = fma(x[2p], w[2p], even), odd =
- *                fma(x[2p+1], w[2p+1], odd); acc = acc + (even + odd). Subnormals are zeros as in pairs, before and
- *                after each of these operations. That is tdpbf16ps by Intel's manual; kernels/tiles.h spells it out,
- *                and ref computes it as "ref-amx" and "ref-amx-precise".
+ *                comes in the terms of pairs, w in one (bf16), two (f16) or three (f32), each again bf16 of what is left:
+ *                exactly w but at the ends of float32's exponents (kernels/tiles.h). acc = +0; for each 32 elements in
+ *                order of k, x and w beyond the end 0, and for each product of terms, of those that there are: x's first
+ *                with w's third, second with second, first with second, first with first, second with first: even =
+ *                odd = +0; for p = 0..15: even = fma(x[2p], w[2p], even), odd = fma(x[2p+1], w[2p+1], odd); acc = acc +
+ *                (even + odd). Subnormals are zeros as in pairs, before and after each of these operations. That is
+ *                tdpbf16ps by Intel's manual; kernels/tiles.h spells it out, and ref computes it as "ref-amx" and
+ *                "ref-amx-precise".
  *
  *   q8(x, w)     of q8_0 weights, at every level and in both phases. x is quantised in blocks of 32 along k: d = max |x| /
  *                127; below 2^-126 d is 0 and so is every q, else q = rne(x * (1 / d)), which is at most 127. A block with a

@@ -15,18 +15,9 @@
 /* Tells a level that this CPU lacks from one that is broken. */
 static inline int cpu_has(const char *isa)
 {
-	if (strcmp(isa, "amx") == 0)
-		return fr_level_found() >= FR_LEVEL_AMX; /* of a tile unit in software too */
-	if (strcmp(isa, "avx512bf16") == 0 &&
-	    !(__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")))
-		return 0;
-	if (strncmp(isa, "avx512", 6) == 0 &&
-	    !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
-		return 0;
-	if (strcmp(isa, "ref") != 0)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-		       __builtin_cpu_supports("f16c");
+	for (int i = 0; i < FR_LEVELS; i++)
+		if (strcmp(isa, fr_level_names[i]) == 0)
+			return (int)fr_level_found() >= i; /* amx: of a tile unit in software too */
 	return 1;
 }
 

@@ -3,12 +3,12 @@
  * the bounds are checked everywhere; the level itself has its bits, where the CPU has the level.
  *
  * agreed/  Two terms (precise): within PRECISE_LIMIT times the limits of the float32 goldens. What two terms leave out
- *          of a value is 2^-17 of it at most and 0.32 of that in the root mean square (kernel_bounds.h, tile_sums):
- *          41 u. The goldens count u sqrt(K) of sums of 40 to 344 terms, at least 6.3 u.
+ *          of a value is 2^-17 of it at most. The rounding error of the second is uniform in half an ulp, and its
+ *          exponent lower by j with probability 2^-j: the rms is 0.32 of that over all fractions, 41 u. The goldens count u sqrt(K) of sums of 40 to 344 terms, at least 6.3 u.
  *          One term: within TERM_LIMIT times those limits. Half an ulp of 8 bits is 2^-8 of a value at most; over all
  *          fractions the rms is 2^-8 / sqrt(3) * 0.73 = 1.65e-3 = 27700 u. The same for every input of a sum moves it
  *          by as many u of the row's size, against the same 6.3 u.
- *          Float32 weights in two terms leave out 41 u as well.
+ *          Weights are exact in their terms.
  * exact/   The bits of the level and of the plain instance with its roundings are equal; where nothing is rounded both
  *          are those of ref: in pairs without bf16 weights. */
 #include "e2e.h"
@@ -27,7 +27,6 @@ static const struct {
 	{"amx", "ref-amx", "amx", 0, 1, TERM_LIMIT},
 	{"amx-precise", "ref-amx-precise", "amx", 1, 1, PRECISE_LIMIT},
 };
-#define F32 "old-f32" /* the checkpoint of that type */
 #define WAYS (int)(sizeof ways / sizeof *ways)
 
 static float logit(const struct golden *g, int i)
@@ -42,7 +41,7 @@ static float logit(const struct golden *g, int i)
 
 static int has_bf16(const char *name)
 {
-	static const char *const without[] = {F32, "new-f16-688", "fr-merged-f16"};
+	static const char *const without[] = {"old-f32", "new-f16-688", "fr-merged-f16"};
 
 	for (size_t i = 0; i < sizeof without / sizeof *without; i++)
 		if (strcmp(name, without[i]) == 0)
@@ -62,7 +61,7 @@ static void check_limits(const char *name, int way, const struct golden *want, c
 	static const char *const groups[] = {"vision.", "projector.", "clip.",	"dino.",
 					     "fusion.", "decoder.",   "logits", "verdict."};
 
-	double limit = ways[way].limit + (ways[way].tiles && strcmp(name, F32) == 0 ? 41 / 6.3 : 0);
+	const double limit = ways[way].limit;
 
 	if (ways[way].precise) {
 		check_golden(name, ways[way].name, limit, want, got);

@@ -2,6 +2,7 @@
  *
  * Prompt ids, answer ids and text exact; logits after the prompt, verdict logits and P(fake) agreed (bounds:
  * tests/golden.h); for the first picture the last row of every tap. Made by tests/oracle/demo.py. */
+#include "../kernels/cpu/cpu.h"
 #include "e2e_demo.h"
 
 int main(void)
@@ -16,7 +17,7 @@ int main(void)
 	}
 	/* The plain loops take a second for a picture; where they are not all there is, two pictures will do, since
 	 * tests/e2e.c compares the levels bit for bit. */
-	avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+	avx2 = fr_level_found() >= FR_LEVEL_AVX2;
 	run_level(&want, "ref", &(struct fr_session_opts){.backend = "cpu", .isa = "ref", .kv_f32 = 1}, 1,
 		  avx2 ? 2 : INT_MAX);
 	if (avx2)

@@ -142,15 +142,15 @@ static inline struct sums pair_sums(int k, int terms, enum fr_phase phase)
 }
 
 /* The even and the odd elements of a tile are chains of 16, then joined, then added to the sum: once for each product
- * of terms. What f32 weights are beyond two terms is left out: 2^-17 of each at most, 128 u. The rounding error of the
- * second term is uniform in half an ulp, and its exponent lower by j with probability 2^-j: the rms is 0.32 of that
- * over all fractions, and twice that is taken. */
+ * of terms. Weights are all in their terms; of a second term of x its product with the third of f32 is left out: 2^-8 of
+ * x by 2^-17 of w at most, u / 2. */
 static inline struct sums tile_sums(int k, int terms, enum fr_dtype weights)
 {
-	int steps = (k + 31) / 32 * terms * (weights == FR_BF16 ? 1 : 2);
-	double left_out = weights == FR_F32 ? 128 : 0;
+	int products = weights == FR_BF16 ? terms : weights == FR_F16 ? 2 * terms : 2 * terms + 1;
+	int steps = (k + 31) / 32 * products;
+	double left_out = weights == FR_F32 && terms == 2 ? 0.5 : 0;
 
-	return (struct sums){gamma_n(17 + steps) / U + left_out, 2 * sqrt(32 + steps) + 4 + 0.64 * left_out};
+	return (struct sums){gamma_n(17 + steps) / U + left_out, 2 * sqrt(32 + steps) + 4 + left_out};
 }
 
 static inline int terms_of(const struct party *p, enum fr_dtype weights, enum fr_phase phase)

@@ -52,6 +52,26 @@ static float some_float(uint64_t *s, uint32_t least, uint32_t range)
 	return fr_bits_f32((u & 0x807fffffu) | (least + next_bits(s) % range) << 23);
 }
 
+/* The terms of f32 and f16 weights are all of them, from the least exponent where they can be to the largest. */
+static void check_split(void)
+{
+	uint64_t seed = 3;
+	int wrong = 0;
+
+	for (int i = 0; i < 100000; i++) {
+		float small = some_float(&seed, 0, 24), v = some_float(&seed, 24, 230), t[FR_TILE_TERMS][FR_TILE_DEPTH];
+		float half = fr_f16_f32((uint16_t)(next_bits(&seed) & 0xbbff));
+
+		fr_tile_split(&v, 1, fr_tile_terms(FR_F32), t);
+		wrong += (double)t[0][0] + t[1][0] + t[2][0] != v;
+		fr_tile_split(&small, 1, fr_tile_terms(FR_F32), t);
+		wrong += !(fabs((double)t[0][0] + t[1][0] + t[2][0] - small) < 0x1p-126);
+		fr_tile_split(&half, 1, fr_tile_terms(FR_F16), t);
+		wrong += (double)t[0][0] + t[1][0] != half;
+	}
+	CHECK("exact/tile_products/split", !wrong, "%d values lose bits", wrong);
+}
+
 /* One product: x [rows, k] and w [outs, k], rows of either ld elements apart, NaN in between. */
 struct product {
 	enum fr_dtype dtype;
@@ -87,7 +107,7 @@ static void fill(struct product *p, int kind, uint64_t *seed)
 /* The sums by the micro-kernels of u, slice by slice, into c [pairs, 2, 2, 16, 16]. */
 static void by_kernel(const struct fr_ukr *u, const struct product *p, int depth, int in_place, float *c)
 {
-	static uint16_t a[STEPS * 4 * FR_TILE_ITEMS], b[2 * STEPS * 4 * FR_TILE_ITEMS];
+	static uint16_t a[STEPS * 6 * FR_TILE_ITEMS], b[2 * STEPS * 4 * FR_TILE_ITEMS];
 	const struct fr_tiles *t = &u->tiles;
 	int w_terms = fr_tile_terms(p->dtype), pairs = (p->rows + FR_TILE_ROWS - 1) / FR_TILE_ROWS;
 	size_t bytes = (size_t)fr_dtypes[p->dtype].bytes;
@@ -189,7 +209,7 @@ static int same_bf16(uint16_t a, uint16_t b)
 static void check_operands(const struct fr_ukr *amx, const struct fr_ukr *plain)
 {
 	static const enum fr_dtype types[] = {FR_BF16, FR_F16, FR_F32};
-	static uint16_t tiles[2][STEPS * 4 * FR_TILE_ITEMS];
+	static uint16_t tiles[2][STEPS * 6 * FR_TILE_ITEMS];
 	static struct product p;
 	uint64_t seed = 11;
 	int wrong = 0;
@@ -229,6 +249,7 @@ int main(void)
 	tile_host_install();
 	found = (int)fr_level_found();
 	check_known();
+	check_split();
 	fr_ukr_ref(&plain);
 	amx = plain;
 	fr_ukr_ref_tiles(&plain);

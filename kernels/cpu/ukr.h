@@ -30,7 +30,7 @@ typedef void fr_axpy_fn(int n, int dim, const float *p, const void *v, size_t ld
 #define FR_TILE_ITEMS 512
 struct fr_tile_call {
 	/* The A operand, FR_TILE_ROWS weight rows. In bytes: from a row to the next, to the row 16 further, and to the
-	 * 32 elements that follow. A second term lies two tiles behind the first. */
+	 * 32 elements that follow. Each further term lies two tiles behind the one before. */
 	const void *a;
 	size_t row, half, step;
 	const uint16_t *b; /* [pairs, steps, terms of x, 2] tiles as pack_x leaves them */
@@ -54,7 +54,7 @@ struct fr_tiles {
 	/* rows <= FR_TILE_ROWS of weights, ldw elements apart, into dst [k / 32 rounded up, fr_tile_terms(dtype), 2]
 	 * tiles, each [16 rows, 32]; what is not there is zero. */
 	void (*pack_w[FR_DTYPES])(int rows, int k, const void *w, size_t ldw, uint16_t *dst);
-	void (*multiply[2][2])(const struct fr_tile_call *call); /* [terms of x - 1][terms of w - 1] */
+	void (*multiply[2][3])(const struct fr_tile_call *call); /* [terms of x - 1][terms of w - 1] */
 	/* y[j * ldy + i] = c[i * 16 + j], i and j < 16 */
 	void (*transpose)(const float *c, float *y, size_t ldy);
 };

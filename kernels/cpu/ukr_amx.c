@@ -96,10 +96,12 @@ INLINE void fetch(struct ahead *f)
 /* One step of 32 elements: of XT by WT terms each product, in an order in which one operand stays. */
 INLINE void step(const int XT, const int WT, const char *w, size_t row, size_t half, const char *x)
 {
-	if (XT == 2 && WT == 2)
+	if (WT == 3)
+		PRODUCT(1, 1, w + 4 * TILE, x);
+	if (XT == 2 && WT >= 2)
 		PRODUCT(1, 1, w + 2 * TILE, x + 2 * TILE);
-	if (WT == 2)
-		PRODUCT(XT == 1, 1, w + 2 * TILE, x);
+	if (WT >= 2)
+		PRODUCT(XT == 1, XT == 2 || WT == 2, w + 2 * TILE, x);
 	PRODUCT(1, WT == 1, w, x);
 	if (XT == 2)
 		PRODUCT(0, 1, w, x + 2 * TILE);
@@ -148,6 +150,11 @@ static void multiply_12(const struct fr_tile_call *call)
 	multiply(1, 2, call);
 }
 
+static void multiply_13(const struct fr_tile_call *call)
+{
+	multiply(1, 3, call);
+}
+
 static void multiply_21(const struct fr_tile_call *call)
 {
 	multiply(2, 1, call);
@@ -158,18 +165,24 @@ static void multiply_22(const struct fr_tile_call *call)
 	multiply(2, 2, call);
 }
 
+static void multiply_23(const struct fr_tile_call *call)
+{
+	multiply(2, 3, call);
+}
+
 /* ---- operands --------------------------------------------------------------------------------------------------- */
 
-/* 32 elements of a row from i on, of which n are there, in one term or two. */
-INLINE void take_terms(const int T, enum fr_dtype dtype, int n, const void *row, size_t i, __m512i term[2])
+/* 32 elements of a row from i on, of which n are there, in T terms. */
+INLINE void take_terms(const int T, enum fr_dtype dtype, int n, const void *row, size_t i, __m512i *term)
 {
 	__m512 low = load16(dtype, lanes16(n), row, i), high = load16(dtype, lanes16(n - 16), row, i + 16);
 
 	term[0] = round32(low, high);
-	if (T == 2) {
-		low = _mm512_sub_ps(low, widen16(_mm512_castsi512_si256(term[0])));
-		high = _mm512_sub_ps(high, widen16(_mm512_extracti64x4_epi64(term[0], 1)));
-		term[1] = round32(low, high);
+	UNROLL for (int t = 1; t < T; t++)
+	{
+		low = _mm512_sub_ps(low, widen16(_mm512_castsi512_si256(term[t - 1])));
+		high = _mm512_sub_ps(high, widen16(_mm512_extracti64x4_epi64(term[t - 1], 1)));
+		term[t] = round32(low, high);
 	}
 }
 
@@ -208,14 +221,14 @@ static void pack_x_2(int rows, int k, const float *x, size_t ldx, uint16_t *dst)
 /* A row at a time, as it lies in memory. */
 INLINE void pack_w(enum fr_dtype dtype, int rows, int k, const void *w, size_t ldw, uint16_t *dst)
 {
-	const int T = dtype == FR_BF16 ? 1 : 2;
+	const int T = fr_tile_terms(dtype);
 	size_t step = (size_t)T * 2 * FR_TILE_ITEMS;
 
 	for (int r = 0; r < FR_TILE_ROWS; r++, dst += 32) {
 		uint16_t *to = dst;
 
 		for (int i = 0; i < k; i += FR_TILE_DEPTH, to += step) {
-			__m512i term[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+			__m512i term[3] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
 			size_t at = (size_t)r * ldw + (size_t)i;
 			__mmask32 some = k - i < 32 ? (1u << (k - i)) - 1 : 0xffffffffu;
 
@@ -265,7 +278,7 @@ void fr_ukr_amx(struct fr_ukr *u)
 		.end = end,
 		.pack_x = {pack_x_1, pack_x_2},
 		.pack_w = {[FR_F32] = pack_w_f32, [FR_F16] = pack_w_f16, [FR_BF16] = pack_w_bf16},
-		.multiply = {{multiply_11, multiply_12}, {multiply_21, multiply_22}},
+		.multiply = {{multiply_11, multiply_12, multiply_13}, {multiply_21, multiply_22, multiply_23}},
 		.transpose = transpose,
 	};
 	fr_ukr_amx_q8(u);

@@ -22,7 +22,7 @@ static size_t place_w(int r, int i)
 /* One step of one row: n elements (more than 32: the first 32) into their places, the rest of the step zero. */
 static void put_step(size_t (*place)(int, int), int r, int n, const float *v, int terms, uint16_t *dst)
 {
-	float t[2][FR_TILE_DEPTH];
+	float t[FR_TILE_TERMS][FR_TILE_DEPTH];
 
 	fr_tile_split(v, n, terms, t);
 	for (int j = 0; j < terms; j++, dst += 2 * FR_TILE_ITEMS)
@@ -80,7 +80,7 @@ static void pack_w_bf16(int rows, int k, const void *w, size_t ldw, uint16_t *ds
 }
 
 /* One step of 32 rows, or of 32 columns, in float32. */
-typedef float step_values[2][FR_TILE_ROWS][FR_TILE_DEPTH];
+typedef float step_values[FR_TILE_TERMS][FR_TILE_ROWS][FR_TILE_DEPTH];
 
 static void widen_x(int terms, const uint16_t *b, step_values v)
 {
@@ -110,13 +110,10 @@ static void add_step(int x_terms, int w_terms, step_values x, step_values w, flo
 		for (int r = 0; r < FR_TILE_ROWS; r++) {
 			float *sum = c + (i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16;
 
-			if (x_terms == 2 && w_terms == 2)
-				*sum = fr_tile_add(*sum, x[1][r], w[1][i], FR_TILE_DEPTH);
-			if (w_terms == 2)
-				*sum = fr_tile_add(*sum, x[0][r], w[1][i], FR_TILE_DEPTH);
-			*sum = fr_tile_add(*sum, x[0][r], w[0][i], FR_TILE_DEPTH);
-			if (x_terms == 2)
-				*sum = fr_tile_add(*sum, x[1][r], w[0][i], FR_TILE_DEPTH);
+			for (int t = 0; t < FR_TILE_PRODUCTS; t++)
+				if (fr_tile_has(t, x_terms, w_terms))
+					*sum = fr_tile_add(*sum, x[fr_tile_order[t].x][r], w[fr_tile_order[t].w][i],
+							   FR_TILE_DEPTH);
 		}
 }
 
@@ -146,6 +143,11 @@ static void multiply_12(const struct fr_tile_call *call)
 	multiply(1, 2, call);
 }
 
+static void multiply_13(const struct fr_tile_call *call)
+{
+	multiply(1, 3, call);
+}
+
 static void multiply_21(const struct fr_tile_call *call)
 {
 	multiply(2, 1, call);
@@ -154,6 +156,11 @@ static void multiply_21(const struct fr_tile_call *call)
 static void multiply_22(const struct fr_tile_call *call)
 {
 	multiply(2, 2, call);
+}
+
+static void multiply_23(const struct fr_tile_call *call)
+{
+	multiply(2, 3, call);
 }
 
 static void transpose(const float *c, float *y, size_t ldy)
@@ -166,14 +173,14 @@ static void transpose(const float *c, float *y, size_t ldy)
 void fr_ukr_ref_tiles(struct fr_ukr *u)
 {
 	u->tiles = (struct fr_tiles){
-		.kc = 128,
+		.kc = 160, /* a step of two terms by three */
 		.nc = 96,
 		.l2 = 1 << 15,
 		.begin = nothing,
 		.end = nothing,
 		.pack_x = {pack_x_1, pack_x_2},
 		.pack_w = {[FR_F32] = pack_w_f32, [FR_F16] = pack_w_f16, [FR_BF16] = pack_w_bf16},
-		.multiply = {{multiply_11, multiply_12}, {multiply_21, multiply_22}},
+		.multiply = {{multiply_11, multiply_12, multiply_13}, {multiply_21, multiply_22, multiply_23}},
 		.transpose = transpose,
 	};
 }
