@@ -70,6 +70,35 @@ INLINE void gemv_pack(enum fr_dtype dtype, int rows, int k, const float *x, size
 	}
 }
 
+/* One set of R rows of x, `step` floats apart, by C weight rows, ldw bytes apart: s [R, C]. */
+INLINE void add_set(enum fr_dtype dtype, const int R, const int C, const int set, const float *x, int step,
+		    const char *w, size_t ldw, vec *s)
+{
+	vec u[ROWS], v[COLS];
+
+	/* The fewer of the two wait in registers while the others pass. */
+	if (R < C) {
+		UNROLL for (int r = 0; r < R; r++) u[r] = vec_load(x + r * step);
+		UNROLL for (int c = 0; c < C; c++)
+		{
+			v[0] = widen_set(dtype, w + (size_t)c * ldw, set);
+			UNROLL for (int r = 0; r < R; r++) s[r * C + c] = vec_fma(u[r], v[0], s[r * C + c]);
+		}
+		return;
+	}
+	UNROLL for (int c = 0; c < C; c++)
+	{
+		v[c] = widen_set(dtype, w + (size_t)c * ldw, set);
+		/* Widened here, not at each of its uses. */
+		__asm__("" : "+v"(v[c]));
+	}
+	UNROLL for (int r = 0; r < R; r++)
+	{
+		u[0] = vec_load(x + r * step);
+		UNROLL for (int c = 0; c < C; c++) s[r * C + c] = vec_fma(u[0], v[c], s[r * C + c]);
+	}
+}
+
 /* A piece of a tile: n elements of R rows of x and C rows of weights, ldw apart, in as many passes as its sets need. */
 struct piece {
 	int n, first;
@@ -103,39 +132,7 @@ INLINE void run_piece(enum fr_dtype dtype, const int R, const int C, const int G
 		}
 		UNROLL for (int g = 0; g < G; g++)
 		{
-			vec u[ROWS], v[COLS];
-
-			/* The fewer of the two wait in registers while the others pass. */
-			if (R < C) {
-				UNROLL for (int r = 0; r < R; r++) u[r] = vec_load(x + (r * G + g) * width);
-				UNROLL for (int c = 0; c < C; c++)
-				{
-					v[0] = widen_set(dtype, w + (size_t)c * ldw, SET + g);
-					UNROLL for (int r = 0; r < R; r++)
-					{
-						vec *sum = &s[(g * R + r) * C + c];
-
-						*sum = vec_fma(u[r], v[0], *sum);
-					}
-				}
-			} else {
-				UNROLL for (int c = 0; c < C; c++)
-				{
-					v[c] = widen_set(dtype, w + (size_t)c * ldw, SET + g);
-					/* Widened here, not at each of its uses. */
-					__asm__("" : "+v"(v[c]));
-				}
-				UNROLL for (int r = 0; r < R; r++)
-				{
-					u[0] = vec_load(x + (r * G + g) * width);
-					UNROLL for (int c = 0; c < C; c++)
-					{
-						vec *sum = &s[(g * R + r) * C + c];
-
-						*sum = vec_fma(u[0], v[c], *sum);
-					}
-				}
-			}
+			add_set(dtype, R, C, SET + g, x + g * width, G * width, w, ldw, s + g * R * C);
 		}
 	}
 	UNROLL24 for (int j = 0; j < G * R * C; j++) sums[j] = s[j];
