@@ -35,6 +35,7 @@ int fr_tiles_depth(const struct gemm *g)
 	for (int m = 0; m < g->mats; m++)
 		terms = fr_max(terms, fr_tile_terms(g->w[m].dtype));
 	most = g->cpu->u.tiles.kc / (g->terms + terms) / FR_TILE_DEPTH;
+	assert(most > 0);
 	return fr_ceil_div(steps_of(g->k), fr_ceil_div(steps_of(g->k), most)) * FR_TILE_DEPTH;
 }
 
