@@ -253,7 +253,7 @@ static void print_head(const struct bench *b)
 {
 	char machine[512];
 
-	fr_machine(machine, sizeof machine);
+	fr_machine(b->opts->isa, machine, sizeof machine);
 	fprintf(b->out, "%s\nisa %s, activations %s\n%-48s %3s %9s %9s %8s %7s %8s %8s\n", machine, b->dev->isa,
 		b->dev->activations, "kernel", "thr", "best ms", "median", "GFLOP/s", "GB/s", "of peak", "of read");
 }
@@ -312,7 +312,7 @@ static void finish_plot(struct bench *b)
 			fr_plot_roof(p, fr_peak_names[k], fr_cpu_peak(b->dev, (enum fr_peak)k));
 	if (!p)
 		return;
-	fr_machine(p->note, sizeof p->note);
+	fr_machine(b->opts->isa, p->note, sizeof p->note);
 	snprintf(p->title, sizeof p->title, "fr-run bench kernels: isa %s, activations %s, %d threads", b->dev->isa,
 		 b->dev->activations, b->dev->threads);
 	p->mark_name[FR_PLOT_PREFILL] = "products of many rows";

@@ -49,11 +49,11 @@ static int measure(struct row *row, int threads, const struct fr_bench_opts *opt
 	return 0;
 }
 
-static void print_head(FILE *out)
+static void print_head(const struct fr_bench_opts *opts, FILE *out)
 {
 	char machine[512];
 
-	fr_machine(machine, sizeof machine);
+	fr_machine(opts->isa, machine, sizeof machine);
 	fprintf(out, "%s\nmultiply-adds on registers in 1e9 operations a second, reading in GB/s\n%-10s %7s", machine,
 		"isa", "threads");
 	for (int k = 0; k < FR_PEAKS; k++)
@@ -112,7 +112,7 @@ int fr_bench_peak(const struct fr_bench_opts *opts, FILE *out, struct fr_error *
 	if (!memory)
 		return fr_fail(err, FR_E_MEMORY, "cannot map %zu MiB to measure the memory", READ_BYTES >> 20);
 	if (!opts->json)
-		print_head(out);
+		print_head(opts, out);
 	for (size_t i = 0; i < sizeof levels / sizeof *levels && rc == 0 && !fr_bench_stopped(opts); i++) {
 		struct fr_dev_opts probe = {.backend = "cpu", .isa = levels[i], .threads = 1};
 		struct fr_dev *dev;

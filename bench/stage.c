@@ -192,7 +192,7 @@ void fr_stages_say_head(const struct fr_stages *b)
 	const char *device = fr_session_device(s);
 	char machine[512];
 
-	fr_machine(machine, sizeof machine);
+	fr_machine(b->opts->isa, machine, sizeof machine);
 	if (b->opts->json) {
 		fprintf(b->out, "{\"bench\":\"model\",\"what\":\"machine\",\"machine\":");
 		fr_bench_quote(b->out, machine);
@@ -225,7 +225,7 @@ void fr_stages_finish_plot(struct fr_stages *b)
 			fr_plot_roof(p, fr_peak_names[k], fr_cpu_peak(b->s->dev, (enum fr_peak)k));
 	snprintf(p->title, sizeof p->title, "fr-run bench model: %s (%s), isa %s, activations %s, %d threads",
 		 fr_model_name(b->model), fr_model_dtype(b->model), b->isa, b->activations, b->threads);
-	fr_machine(p->note, sizeof p->note);
+	fr_machine(b->opts->isa, p->note, sizeof p->note);
 	p->mark_name[FR_PLOT_PREFILL] = "vision, projector, prefill";
 	p->mark_name[FR_PLOT_DECODE] = "decode";
 }

@@ -43,6 +43,9 @@ int cmd_bench(struct cli *c)
 		if (c->n_path && ((c->v.svg && !benches[i].rows) || (c->v.sweep && benches[i].run != fr_bench_kernels)))
 			return complain(EXIT_USAGE, "bench %s has no %s", benches[i].name,
 					c->v.sweep ? "rows for --sweep, kernels has" : "plot, kernels and model have");
+		if (opts.batch && c->n_path && benches[i].run != fr_bench_model &&
+		    options_origin(c, "batch") == FROM_LINE)
+			return complain(EXIT_USAGE, "bench %s has no texts for --batch, model has", benches[i].name);
 		if (benches[i].run(&opts, stdout, &err))
 			return complain_error(&err);
 		if (signals_caught())

@@ -225,7 +225,7 @@ static void say_start(const struct run *r)
 		return;
 	say("model hash %s, preprocess %s, chat %s", fr_model_hash(f->model), fr_model_preprocess(f->model),
 	    fr_session_chat(f->session));
-	if (fr_machine(machine, sizeof machine) == 0)
+	if (fr_machine(r->cli->v.isa, machine, sizeof machine) == 0)
 		say("%s", machine);
 	if (*fr_session_passed_over(f->session))
 		say("on the CPU: %s", fr_session_passed_over(f->session));

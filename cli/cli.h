@@ -88,7 +88,7 @@ void usage_man(FILE *out);
 int usage_completion(FILE *out, const char *shell);
 
 /* ---- version.c ---- */
-void version_print(FILE *out);
+void version_print(FILE *out, const char *isa);
 
 /* ---- text.c: bytes that grow, UTF-8, and what may go to a terminal ---- */
 struct buf {

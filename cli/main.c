@@ -82,7 +82,7 @@ size_t terminal_columns(int fd)
 static int run_general(const struct cli *c)
 {
 	if (c->v.version)
-		version_print(stdout);
+		version_print(stdout, c->v.isa);
 	else if (c->v.man)
 		usage_man(stdout);
 	else if (c->v.completion)

@@ -6,15 +6,15 @@
 
 #define MAX_ROWS 500 /* a longer run has its lines above, and --csv */
 
-/* What a row is called: several prompts have a row each. */
-static char *named(const struct screen *s, const char *path, int prompt)
+/* What a row is called: several prompts have a row each, and share that of an image that cannot be judged. */
+static char *named(const struct screen *s, const char *path, const struct fr_result *r)
 {
 	struct buf b = {0};
 	char *name;
 
 	buf_puts(&b, path);
-	if (s->o.cli->v.prompts.n > 1)
-		buf_printf(&b, ", prompt %d", prompt + 1);
+	if (s->o.cli->v.prompts.n > 1 && r->error.code == FR_OK)
+		buf_printf(&b, ", prompt %d", r->prompt + 1);
 	name = copy_text(buf_text(&b));
 	buf_free(&b);
 	return name;
@@ -30,7 +30,7 @@ void screen_keep_row(struct screen *s, const char *path, const struct fr_result 
 	if (!grown)
 		exit(complain(EXIT_CANNOT, "no memory for a table of %zu rows", s->n_rows));
 	s->row = grown;
-	s->row[s->n_rows++] = (struct row){.path = named(s, path, r->prompt),
+	s->row[s->n_rows++] = (struct row){.path = named(s, path, r),
 					   .verdict = r->verdict,
 					   .failed = r->error.code != FR_OK,
 					   .has_p = r->has_score,

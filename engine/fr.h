@@ -260,8 +260,8 @@ int fr_dump(struct fr_session *s, const struct fr_dump_opts *opts, const char *o
 int fr_diff(const char *path_a, const char *path_b, double rel, FILE *out, struct fr_error *err);
 
 /* ---- this machine ------------------------------------------------------------------------------------------------- */
-/* One line: CPU name, levels found, level in use. */
-int fr_machine(char *buf, size_t size);
+/* One line: CPU name, levels found, and the one that a session with this isa uses (NULL: the best), or why it cannot. */
+int fr_machine(const char *isa, char *buf, size_t size);
 /* The backends of this build: "cpu", or "cpu, cuda (sm_80 sm_89 sm_90 compute_90, nvcc 13.0)". Returns buf. */
 const char *fr_backends(char *buf, size_t size);
 /* One line: the GPU that a session would use and its memory; or -1 and why there is none. */

@@ -82,7 +82,7 @@ static int gather(struct fr_info *f, struct fr_error *err)
 	f->n_copied += f->m->weights.n_copies;
 	f->copied += f->m->weights.copied_bytes;
 	f->kv_position = 2 * (size_t)t->layers * (size_t)t->kv_heads * (size_t)t->head_dim * (f->o->kv_f32 ? 4 : 2);
-	if (fr_machine(f->machine, sizeof f->machine))
+	if (fr_machine(f->o->isa, f->machine, sizeof f->machine))
 		f->machine[0] = 0;
 	return fr_session_preview(&f->session, f->m, f->o, &f->fits, err);
 }

@@ -191,7 +191,7 @@ int fr_selftest(FILE *out, struct fr_error *err)
 	char machine[512];
 	int failed;
 
-	fr_machine(machine, sizeof machine);
+	fr_machine(NULL, machine, sizeof machine);
 	fprintf(out, "# %s\n", machine);
 	failed = fr_selftest_at(NULL, out);
 	if (failed)

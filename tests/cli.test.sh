@@ -73,7 +73,9 @@ code model/isa-environment 0 -m demo -q --json --verdict-only "$one"
 has model/isa-environment/named '"isa":"ref","kv":"f16","activations":"f32"' out
 code model/isa-info 0 info demo
 has model/isa-info/named "engine       ref ref, activations f32, KV cache f16" out
-has model/isa-info/best "in use $best" out
+has model/isa-info/best "in use ref" out
+code model/isa-version 0 --version
+has model/isa-version/named "in use ref" out
 unset FR_RUN_ISA
 says model/draft-from-missing 3 "no-texts: cannot be opened" -m demo --draft-from no-texts "$one"
 echo '{"text":' >cut.jsonl

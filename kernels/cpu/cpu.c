@@ -171,17 +171,21 @@ static const char *cpu_name(char buf[49])
 	return n ? p : "x86-64 CPU";
 }
 
-int fr_machine(char *buf, size_t size)
+int fr_machine(const char *isa, char *buf, size_t size)
 {
 	struct fr_levels here;
 	enum fr_level used;
+	struct fr_error err;
 	char name[49], list[64], lowered[256];
 
 	fr_levels_here(&here);
-	fr_level_choose(NULL, &here, &used, NULL);
+	level_list(here.found, list, sizeof list);
+	if (fr_level_choose(isa, &here, &used, &err)) {
+		snprintf(buf, size, "%s, levels %s; %s", cpu_name(name), list, err.text);
+		return 0;
+	}
 	fr_level_lowered(&here, lowered, sizeof lowered);
-	snprintf(buf, size, "%s, levels %s, in use %s%s%s%s", cpu_name(name), level_list(here.found, list, sizeof list),
-		 fr_level_names[used],
+	snprintf(buf, size, "%s, levels %s, in use %s%s%s%s", cpu_name(name), list, fr_level_names[used],
 		 used > FR_LEVEL_AVX512 ? " (rounds activations to bf16; --isa avx512 or lower does not)" : "",
 		 *lowered ? "; " : "", lowered);
 	return 0;
