@@ -189,17 +189,25 @@ static void take_output(struct gemm *g, const struct fr_linear *a, int row)
 	g->y = a->y + at;
 }
 
+/* Slices of about equal depth, in whole cache lines of words: a short one at the end would load and store all sums once
+ * more for little. */
+static int depth_of(const struct gemm *g)
+{
+	int kc = g->cpu->u.kc, most = g->terms ? 2 * (kc / g->terms) : kc;
+
+	return fr_min(most, fr_ceil_div(fr_ceil_div(g->k, fr_ceil_div(g->k, most)), 32) * 32);
+}
+
 /* Terms of x for products with these weights, and depth of a slice: both matrices of a gated product or none are
  * multiplied in pairs. The pixels of patches enter in two terms always, as on a GPU. */
 static void take_terms(struct gemm *g)
 {
-	int kc = g->cpu->u.kc;
 
 	g->terms = g->patch && g->cpu->terms ? 2 : g->cpu->terms;
 	for (int m = 0; m < g->mats; m++)
 		if (g->w[m].dtype != FR_BF16 && !in_tiles(g))
 			g->terms = 0;
-	g->depth = in_tiles(g) ? fr_tiles_depth(g) : g->terms ? 2 * (kc / g->terms) : kc;
+	g->depth = in_tiles(g) ? fr_tiles_depth(g) : depth_of(g);
 }
 
 static void pack_rows(struct gemm *g)

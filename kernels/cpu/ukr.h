@@ -98,7 +98,7 @@ struct fr_ukr {
 	 * that come next, to be fetched meanwhile; 0 for none. */
 	fr_gemm_fn *gemm;
 	int mr, nr;
-	int kc; /* depth of a panel: nr * kc floats stay in L1 while mc rows pass */
+	int kc; /* depth of a panel at most: nr * kc floats stay in L1, or come from L2, while mc rows pass */
 	int mc; /* rows of a block: mc * kc floats stay in L2 while nc columns pass; a multiple of mr */
 	int nc; /* columns of a job, a multiple of nr */
 	/* The same of bf16 weights in pairs (ops.h), x in one term or two, on panels of 32-bit words with the block

@@ -184,8 +184,8 @@ void fr_ukr_avx512(struct fr_ukr *u)
 	u->gemm = gemm;
 	u->mr = MR;
 	u->nr = NR;
-	u->kc = 320;
-	u->mc = 21 * MR;
+	u->kc = 448;
+	u->mc = 14 * MR;
 	u->nc = 4 * NR;
 	u->gemv_row = 0.5;
 	TAKE(f32, FR_F32);
