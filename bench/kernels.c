@@ -256,6 +256,7 @@ static void print_head(const struct bench *b)
 	fr_machine(b->opts->isa, machine, sizeof machine);
 	fprintf(b->out, "%s\nisa %s, activations %s\n%-48s %3s %9s %9s %8s %7s %8s %8s\n", machine, b->dev->isa,
 		b->dev->activations, "kernel", "thr", "best ms", "median", "GFLOP/s", "GB/s", "of peak", "of read");
+	fflush(b->out);
 }
 
 /* The rows that the filter takes, at each of n devices. */

@@ -562,13 +562,14 @@ has bench/cached '"what":"cached","share":1' out
 has bench/memory '"name":"memory/end_text"' out
 has bench/plot '>decode/b1_kv159<' plot.svg
 is bench/plot-alone plot.svg "$(echo plot.svg*)"
-$free "$run" bench kernels --json --seconds 100 --filter 'norm_*' --svg no.svg >out 2>err &
+$free "$run" bench kernels --seconds 100 --filter 'norm_*' --svg no.svg >out 2>err &
 pid=$!
+wait_for lines_at_least 3 out # two of the machine, one of the columns: measuring begins
 sleep 1
 kill -INT $pid
 wait $pid
 is bench/interrupted/code 130 $?
-is bench/interrupted/row 1 "$(wc -l <out | tr -d ' ')"
+is bench/interrupted/row 1 "$(grep -c '^norm_' out)"
 is bench/interrupted/no-plot "no.svg*" "$(echo no.svg*)"
 
 # ---- the library: the example, and an installed tree ----
